@@ -1,0 +1,237 @@
+"""Every setting: its default, unit, check and the reason for its value.
+
+A setting comes from a flag, else from `IMGSERVE_<NAME>` in the environment, else from the TOML
+file, else from its default here. Lists are comma-separated in flags and in the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from imgserve.errors import ConfigError
+
+
+def _split(value: object) -> object:
+    """Lists arrive as lists (flags, TOML) or as comma-separated text (environment, flags)."""
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        return entries
+    return tuple(
+        part.strip()
+        for entry in entries
+        for part in (entry.split(",") if isinstance(entry, str) else [entry])
+        if not isinstance(part, str) or part.strip()
+    )
+
+
+def _network(value: str) -> str:
+    """A network in CIDR notation (RFC 4632); a bare address means itself."""
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as exc:
+        raise ValueError(f"{value!r} is no network, such as 10.0.0.0/8 or fd00::/8") from exc
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError(f"{str(value)!r} is not an absolute path")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Count = Annotated[int, Field(ge=1)]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)
+]
+Roots = Annotated[
+    tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)
+]
+
+
+class Settings(BaseSettings):
+    """The settings of every part; each part reads its own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="IMGSERVE_", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    state: Path | None = Field(
+        None, description="folder for log, pid file, journal and connection file"
+    )
+
+    # Gateway
+    host: str = Field("0.0.0.0", description="address that HTTP listens on")  # noqa: S104 (the historical default)
+    port: Port = Field(8602, description="port that HTTP listens on; 0: any free one")
+    gateway_processes: Count = Field(1, le=64, description="gateway processes that share the port")
+    answer_timeout_s: Seconds = Field(
+        30, description="longest wait for a job to be accepted or rejected, then code 502"
+    )
+    http_body_timeout_s: Seconds = Field(
+        30, description="longest time a request's body may take: 64 KiB even over a slow phone"
+    )
+    http_idle_timeout_s: Seconds = Field(
+        75, description="longest time an HTTP connection may say nothing"
+    )
+    waiting_limit: Count = Field(
+        20_000, description="HTTP requests that may wait for an answer in one process, then 503"
+    )
+
+    # Broker
+    broker_host: str = Field("127.0.0.1", description="address that the broker's sockets bind")
+    broker_port: Port = Field(
+        8603, description="jobs port; reports, events and lanes follow it; 0: any free ones"
+    )
+    advertise: str = Field(
+        "", description="host name that clients and workers reach the broker by; default: its bind"
+    )
+    insecure: bool = Field(
+        False, description="let the broker bind beyond loopback without keys"
+    )
+    lease_s: Seconds = Field(
+        5, description="silence after which a worker's jobs go to others"
+    )
+    beat_s: Seconds = Field(1, description="time between beats, of workers and of the broker")
+    queue_limit: Count = Field(1_000_000, description="jobs that may wait; then code 501")
+    retention_s: Seconds = Field(86_400, description="how long finished jobs are remembered")
+    retention_jobs: Count = Field(
+        5_000_000, description="finished jobs remembered at most: about 2 GB of journal"
+    )
+    crash_limit: Count = Field(3, description="pixel processes a job may kill, then code 405")
+    attempt_limit: Count = Field(
+        100, description="dispatches of one job, whatever ended them, then code 405"
+    )
+    retry_limit: int = Field(
+        4, ge=0, description="further attempts after transient trouble (timeouts, 5xx)"
+    )
+    retry_base_s: Seconds = Field(
+        0.5, description="first delay of a retry; it doubles each time, with jitter"
+    )
+    retry_max_s: Seconds = Field(60, description="longest delay of a retry, Retry-After included")
+    ageing_s: Seconds = Field(
+        60, description="waiting this long counts as one priority more, so that none starves"
+    )
+
+    # Worker
+    connection: Path | None = Field(
+        None, description="the broker's connection.json; default: in the state folder"
+    )
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="pixel processes; auto: one per CPU available, at most 8"
+    )
+    slots: int | None = Field(
+        None, ge=1, le=10_000, description="jobs a worker holds at once; default: 8 per process"
+    )
+    file_root: Roots = Field(
+        (), description="folder that file: sources and destinations may be in (repeatable)"
+    )
+    allow_network: Networks = Field(
+        (), description="network that jobs may reach although the defaults deny it (repeatable)"
+    )
+    deny_network: Networks = Field(
+        (), description="network that jobs may not reach (repeatable)"
+    )
+    jpeg_quality: int = Field(85, ge=1, le=100, description="quality of JPEG results, 1 to 100")
+    renderer: Literal["resvg", "cairosvg"] = Field("resvg", description="default SVG renderer")
+    require_sandbox: bool = Field(
+        False, description="refuse to work where the kernel cannot confine pixel processes"
+    )
+    source_limit_bytes: Count = Field(100_000_000, description="bytes of a source at most")
+    svg_limit_bytes: Count = Field(10_000_000, description="bytes of an SVG source at most")
+    source_limit_pixels: Count = Field(100_000_000, description="pixels of a source at most")
+    pixel_timeout_s: Seconds = Field(20, description="longest time for one image's pixels")
+    connect_timeout_s: Seconds = Field(10, description="longest time to connect to a peer")
+    fetch_timeout_s: Seconds = Field(60, description="longest time for one download")
+    upload_timeout_s: Seconds = Field(60, description="longest time for one upload")
+    download_memory_bytes: Count = Field(
+        512_000_000, description="memory for sources that a worker holds at once"
+    )
+    drain_timeout_s: Seconds = Field(
+        60, description="longest time to finish running jobs when asked to end"
+    )
+    verify_tls: bool = Field(True, description="check the certificates of sources and destinations")
+    ca_file: Path | None = Field(None, description="certificates to trust besides the system's")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before TOML; nothing else."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @property
+    def state_dir(self) -> Path:
+        """Where journal and connection file are."""
+        if self.state is not None:
+            return self.state
+        return Path("/var/lib/imgserve") if os.geteuid() == 0 else _home()
+
+    @property
+    def log_file(self) -> Path:
+        """Where the daemon's log is: /var/log/imgserve for root, as it always was."""
+        root = self.state is None and os.geteuid() == 0
+        return (Path("/var/log/imgserve") if root else self.state_dir) / "imgserve.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """Where the daemon's pid is: /var/run for root, as it always was."""
+        root = self.state is None and os.geteuid() == 0
+        return (Path("/var/run") if root else self.state_dir) / "imgserve.pid"
+
+    @property
+    def connection_file(self) -> Path:
+        """The file that tells where the broker is."""
+        return self.connection or self.state_dir / "connection.json"
+
+
+def _home() -> Path:
+    return Path("~/.imgserve").expanduser()
+
+
+def load_settings(flags: Mapping[str, Any], toml_file: Path | None = None) -> Settings:
+    """Merge flags, environment, TOML file and defaults.
+
+    Args:
+        flags: setting -> value, only those that were given.
+        toml_file: the file of `--config`.
+
+    Raises: ConfigError with one line per wrong setting: its name, its value, what is allowed.
+    """
+    if toml_file is not None and not toml_file.is_file():
+        raise ConfigError(f"--config {toml_file}: there is no such file")
+
+    class Sourced(Settings):
+        model_config = SettingsConfigDict(toml_file=toml_file)
+
+    try:
+        return Sourced(**flags)
+    except ValidationError as exc:
+        raise ConfigError("; ".join(map(_sentence, exc.errors()))) from exc
+    except ValueError as exc:  # the TOML file itself does not parse
+        raise ConfigError(f"--config {toml_file}: {exc}") from exc
+
+
+def _sentence(error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name} = {error['input']!r}: {message[:1].lower()}{message[1:]}"

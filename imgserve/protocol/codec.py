@@ -1,0 +1,133 @@
+"""Frames to messages and back: one msgpack array a frame, `[version, kind, field, …]`.
+
+Fields stand in the order of the dataclass. A later minor change may add fields at the end, with
+defaults; a frame that leaves them out is read with the defaults, one that has too many is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar
+
+import msgpack
+
+from imgserve.errors import ProtocolError
+from imgserve.protocol import events, jobs, lane, reports
+
+PROTOCOL_VERSION: Final = 1
+Message = TypeVar("Message")
+FRAME_LIMIT_BYTES: Final = 4 * 1024 * 1024
+"""`MAXMSGSIZE` of every socket: the largest honest frame is a long list of dead letters."""
+
+
+class VersionMismatch(ProtocolError):
+    """Raised when a frame is of another protocol version.
+
+    Args:
+        theirs: the version seen.
+        kind, sender: the frame's kind and first field where they can be read, else empty.
+    """
+
+    def __init__(self, theirs: object, kind: str = "", sender: str = "") -> None:
+        self.kind = kind
+        self.sender = sender
+        super().__init__(
+            f"the peer speaks protocol version {theirs!r}, this side {PROTOCOL_VERSION}"
+        )
+
+
+class Codec(Generic[Message]):
+    """Encode and decode the messages of one socket; a kind of another socket is an error."""
+
+    def __init__(self, kinds: Iterable[type[Message]]) -> None:
+        self._by_kind = {kind.KIND: kind for kind in kinds}  # type: ignore[attr-defined]
+        self._fields: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+            kind: attrgetter(*(field.name for field in dataclasses.fields(kind)))  # type: ignore[arg-type]
+            for kind in self._by_kind.values()
+        }
+
+    def encode(self, message: Message) -> bytes:
+        """Return the frame of a message."""
+        kind = type(message)
+        body = (PROTOCOL_VERSION, kind.KIND, *self._fields[kind](message))  # type: ignore[attr-defined]
+        return msgpack.packb(body, use_bin_type=True)  # type: ignore[no-any-return]
+
+    def decode(self, frame: bytes) -> Message:
+        """Return the message of a frame.
+
+        Raises:
+            VersionMismatch: it is of another version.
+            ProtocolError: anything else is wrong with it.
+        """
+        version, kind, fields = _open(frame)
+        if version != PROTOCOL_VERSION:
+            sender = fields[0] if fields and isinstance(fields[0], str) else ""
+            raise VersionMismatch(version, kind if isinstance(kind, str) else "", sender)
+        message = self._by_kind.get(kind) if isinstance(kind, str) else None
+        if message is None:
+            raise ProtocolError("the message is of no kind that belongs on this socket")
+        try:
+            return message(*fields)
+        except TypeError as exc:
+            raise ProtocolError(f"{kind} has the wrong number of fields") from exc
+
+
+def _open(frame: bytes) -> tuple[object, object, tuple[Any, ...]]:
+    if len(frame) > FRAME_LIMIT_BYTES:
+        raise ProtocolError(f"the frame has more than {FRAME_LIMIT_BYTES} bytes")
+    try:
+        body = msgpack.unpackb(frame, use_list=False, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException, RecursionError, OverflowError) as exc:
+        raise ProtocolError("the frame is not one msgpack value") from exc
+    if type(body) is not tuple or len(body) < 2:
+        raise ProtocolError("the frame is not an array of version, kind and fields")
+    return body[0], body[1], body[2:]
+
+
+JOBS: Final[Codec[jobs.JobsMessage]] = Codec(
+    (jobs.Submit, jobs.Cancel, jobs.Replay, jobs.AskStats, jobs.Dead)
+)
+REPORTS: Final[Codec[reports.ReportsMessage]] = Codec(
+    (
+        reports.Hello,
+        reports.Beat,
+        reports.Accepted,
+        reports.Rejected,
+        reports.Done,
+        reports.Failed,
+        reports.Returned,
+        reports.Bye,
+    )
+)
+LANE: Final[Codec[lane.LaneMessage]] = Codec((lane.Job, lane.CancelJob, lane.Ack, lane.Drain))
+EVENTS: Final[Codec[events.EventsMessage]] = Codec(
+    (
+        events.Welcome,
+        events.TurnedAway,
+        events.JobState,
+        events.Refused,
+        events.BrokerBeat,
+        events.Stats,
+        events.DeadLetters,
+    )
+)
+
+
+def topic_prefix(topic: str) -> bytes:
+    """What to subscribe to for a topic: the space keeps `ab` from hearing `abc`."""
+    return topic.encode("ascii") + b" "
+
+
+def encode_event(topic: str, message: events.EventsMessage) -> bytes:
+    """Return the frame of an event: topic, one space, msgpack."""
+    return topic_prefix(topic) + EVENTS.encode(message)
+
+
+def decode_event(frame: bytes) -> tuple[str, events.EventsMessage]:
+    """Return topic and message of an event's frame; raises like `Codec.decode`."""
+    topic, space, body = frame.partition(b" ")
+    if not space or len(topic) > 64 or not topic.isascii():
+        raise ProtocolError("the event has no topic")
+    return topic.decode("ascii"), EVENTS.decode(body)

@@ -1,0 +1,86 @@
+"""What the broker says to one worker, on its lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from imgserve.protocol import checks
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Do this job now; it takes one slot until its final report or return is acknowledged.
+
+    Args:
+        epoch, job_id, attempt: what every report on it repeats.
+        payload: the request, as UTF-8 JSON.
+        accepted: an earlier attempt was accepted: upload no placeholder, report no acceptance.
+        last: trouble is final now: no `returned` for transient trouble or a crash.
+        verdict: not 0: do no work, upload the failure placeholder, report `failed` with this code.
+        detail: the sentence for that verdict.
+    """
+
+    KIND: ClassVar = "job"
+    epoch: str
+    job_id: str
+    attempt: int
+    payload: bytes
+    accepted: bool
+    last: bool
+    verdict: int
+    detail: str
+
+    def __post_init__(self) -> None:
+        checks.identifier("epoch", self.epoch)
+        checks.identifier("job_id", self.job_id)
+        checks.integer("attempt", self.attempt)
+        checks.blob("payload", self.payload)
+        checks.boolean("accepted", self.accepted)
+        checks.boolean("last", self.last)
+        checks.integer("verdict", self.verdict, 0, 999)
+        checks.text("detail", self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Stop this attempt before its next upload; it then fails with 406."""
+
+    KIND: ClassVar = "cancel_job"
+    epoch: str
+    job_id: str
+    attempt: int
+
+    def __post_init__(self) -> None:
+        checks.identifier("epoch", self.epoch)
+        checks.identifier("job_id", self.job_id)
+        checks.integer("attempt", self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The broker has these reports and beats; final ones are in its journal."""
+
+    KIND: ClassVar = "ack"
+    epoch: str
+    seqs: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        checks.identifier("epoch", self.epoch)
+        checks.integers("seqs", self.seqs)
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take no more jobs, return those not started, finish the rest, say bye, end."""
+
+    KIND: ClassVar = "drain"
+    epoch: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        checks.identifier("epoch", self.epoch)
+        checks.text("reason", self.reason)
+
+
+LaneMessage = Job | CancelJob | Ack | Drain
