@@ -160,15 +160,21 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class BrokerBeat:
-    """The broker lives: on topic `beat`, once every interval_s."""
+    """The broker lives: on topic `beat`, once every interval_s.
+
+    Args:
+        full: it takes no jobs now: its queue or its disk is full, or it is going down.
+    """
 
     KIND: ClassVar = "broker_beat"
     epoch: str
     interval_s: float
+    full: bool
 
     def __post_init__(self) -> None:
         checks.identifier("epoch", self.epoch)
         checks.number("interval_s", self.interval_s)
+        checks.boolean("full", self.full)
 
 
 @dataclass(frozen=True, slots=True)
