@@ -1,0 +1,140 @@
+"""One pixel process as seen from the worker: start it, exchange frames with it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import imgserve
+from imgserve.worker.pixels.frames import HELLO, Reply, Request
+from imgserve.worker.pixels.settings import PixelSettings
+
+log = logging.getLogger(__name__)
+
+# The kernel caps it at net.core.wmem_max; a frame larger than the buffer takes several turns.
+SOCKET_BUFFER_BYTES = 1024 * 1024
+# Below this one copy is cheaper than a second system call.
+JOIN_LIMIT_BYTES = 64 * 1024
+# Of the worker's environment a pixel process gets nothing else: it may hold secrets.
+KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH", "TMPDIR")
+
+
+class ChildProcess:
+    """A pixel process and the worker's end of its socket.
+
+    It serves one request at a time; after any exception from `call` it must be closed, because
+    the two ends no longer agree on where a frame begins.
+    """
+
+    def __init__(self, settings: PixelSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            self._link = ours
+            self._process = subprocess.Popen(
+                _command(settings), stdin=theirs, stdout=subprocess.DEVNULL, env=_environment()
+            )
+        self.sandbox: dict[str, bool | str] = {}
+
+    def __repr__(self) -> str:
+        state = "alive" if self.alive else f"ended {self._process.returncode}"
+        return f"<ChildProcess {self.pid} {state}>"
+
+    async def ready(self) -> None:
+        """Wait until the process has loaded its codecs and locked itself; close it on failure.
+
+        Raises:
+            ConnectionError: when it died instead; it has said why on stderr.
+            ProtocolError: when it said something else.
+            TimeoutError: when it took longer than `start_timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                _, report = await self._receive(HELLO)
+            self.sandbox = json.loads(report)
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs; costs one system call."""
+        return self._process.poll() is None
+
+    def watch(self, gone: Callable[[], object]) -> None:
+        """Call `gone` when the process ends, or speaks, while nothing was asked."""
+        self._loop.add_reader(self._link, gone)
+
+    def unwatch(self) -> None:
+        """End `watch`."""
+        self._loop.remove_reader(self._link)
+
+    async def call(self, asked: Request, data: bytes) -> tuple[Reply, bytes]:
+        """Send one request and wait for its reply.
+
+        Raises:
+            ConnectionError: when the process died.
+            ProtocolError: when what it sent cannot be a reply to the request.
+            TimeoutError: when it took longer than `pixel_timeout_s`.
+        """
+        async with asyncio.timeout(self._settings.pixel_timeout_s):
+            header = asked.pack()
+            if len(data) <= JOIN_LIMIT_BYTES:
+                await self._loop.sock_sendall(self._link, header + data)
+            else:
+                await self._loop.sock_sendall(self._link, header)
+                await self._loop.sock_sendall(self._link, data)
+            del data
+            return await self._receive(asked)
+
+    async def _receive(self, asked: Request) -> tuple[Reply, bytes]:
+        reply = Reply.unpack(await self._read(Reply.FORMAT.size), asked=asked)
+        return reply, await self._read(reply.size_bytes)
+
+    async def _read(self, size_bytes: int) -> bytes:
+        buffer = bytearray(size_bytes)
+        view = memoryview(buffer)
+        while view:
+            count = await self._loop.sock_recv_into(self._link, view)
+            if count == 0:
+                raise ConnectionResetError("the pixel process closed its socket")
+            view = view[count:]
+        return bytes(buffer)
+
+    async def close(self) -> None:
+        """Kill the process and wait until it is gone."""
+        # SIGKILL first: closing the socket would let the process end in its own time.
+        if self._process.returncode is None:
+            self._process.kill()
+        self._loop.remove_reader(self._link)
+        self._link.close()
+        # The kernel may need a while to take back gigabytes.
+        await asyncio.shield(asyncio.to_thread(self._process.wait))
+
+
+def _command(settings: PixelSettings) -> list[str]:
+    program = "imgserve.worker.pixels.process"
+    # -P: whatever lies in the current folder must not be imported.
+    return [sys.executable, "-P", "-m", program, settings.to_json(), str(os.getpid())]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    root = str(Path(imgserve.__file__).parent.parent)
+    return kept | {"PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}

@@ -1,0 +1,83 @@
+"""Open a picture of one known kind, within the limits, decoding nothing yet."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from imgserve.errors import PixelsFailed, SourceTooManyPixels
+from imgserve.request import ImageKind
+from imgserve.worker.pixels.exif import orientation_in
+from imgserve.worker.pixels.settings import PixelSettings
+
+FORMATS = {ImageKind.PNG: "PNG", ImageKind.GIF: "GIF", ImageKind.JPEG: "JPEG"}
+START_OF_SCAN = b"\xff\xda"
+
+# What Pillow's readers raise on broken input; MemoryError on a size that RLIMIT_AS stops.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    MemoryError,
+)
+
+
+def open_source(data: bytes, kind: ImageKind, settings: PixelSettings) -> Image.Image:
+    """Open the picture and hold it against the limits.
+
+    Raises:
+        PixelsFailed: when it is not a readable picture of that kind.
+        SourceTooManyPixels: when it is over a limit.
+    """
+    if kind is ImageKind.JPEG:
+        require_few_scans(data, settings.jpeg_scan_limit)
+    with warnings.catch_warnings():
+        # Pillow only warns between its limit and twice that.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = settings.source_limit_pixels
+        try:
+            source = Image.open(io.BytesIO(data), formats=(FORMATS[kind],))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as exc:
+            raise too_many_pixels(settings) from exc
+        except UnidentifiedImageError as exc:
+            raise PixelsFailed(f"the source is not a readable {FORMATS[kind]}") from exc
+    if source.width * source.height > settings.source_limit_pixels:
+        raise too_many_pixels(settings)
+    return source
+
+
+def too_many_pixels(settings: PixelSettings) -> SourceTooManyPixels:
+    """Make the error for a source over the pixel limit."""
+    return SourceTooManyPixels(
+        f"the source has more than the {settings.source_limit_pixels} pixels allowed"
+    )
+
+
+def require_few_scans(data: bytes, limit: int) -> None:
+    """Refuse a JPEG of very many scans, each of which costs a pass over all its pixels.
+
+    In entropy-coded data 0xFF is never followed by 0xDA, so counting the two bytes overstates
+    only by what thumbnails in the metadata hold.
+    """
+    scans = data.count(START_OF_SCAN)
+    if scans > limit:
+        raise SourceTooManyPixels(f"the JPEG has {scans} scans; {limit} are allowed")
+
+
+def orientation_of(source: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8.
+
+    Pillow's own getexif would load the whole PNG to look behind the pixels, and would believe an
+    XMP block, which browsers do not.
+    """
+    exif = source.info.get("exif")
+    return orientation_in(exif) if isinstance(exif, bytes) else 1

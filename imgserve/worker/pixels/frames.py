@@ -1,0 +1,174 @@
+"""The frames between a worker and a pixel process: a fixed small header, then raw bytes.
+
+Nothing here unpickles or parses a structure: a reply comes from a process that may have been taken
+over by the image it decoded, so each field is checked against what was asked before it is used.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from imgserve.errors import (
+    CodedError,
+    PixelsFailed,
+    ProtocolError,
+    SourceOfOtherKind,
+    SourceTooLarge,
+    SourceTooManyPixels,
+    SourceTooSmall,
+    SourceUnreadable,
+    SvgInvalid,
+)
+from imgserve.request import ImageKind, Renderer
+from imgserve.worker.pixels.settings import Text
+
+OK = 0
+DETAIL_LIMIT_BYTES = 2000  # one sentence; more is a process that misbehaves
+# The most that an encoder needs for a pixel (16-bit RGBA), and for headers, profile and chunks.
+RESULT_BYTES_PER_PIXEL = 8
+RESULT_OVERHEAD_BYTES = 8 * 1024 * 1024
+
+ERRORS: dict[int, type[CodedError]] = {
+    error.code: error
+    for error in (
+        SourceUnreadable,
+        SourceTooSmall,
+        SvgInvalid,
+        SourceTooLarge,
+        SourceTooManyPixels,
+        SourceOfOtherKind,
+        PixelsFailed,
+    )
+}
+
+
+class PixelOperation(IntEnum):
+    """The operations of a pixel process, as they are numbered in frames."""
+
+    RESIZE = 1
+    RASTERIZE = 2
+    CHECK_SVG = 3
+    PLACEHOLDER = 4
+
+
+# Declared order is the number in a frame; append only.
+KINDS: tuple[ImageKind, ...] = (ImageKind.PNG, ImageKind.GIF, ImageKind.JPEG, ImageKind.SVG)
+TEXTS: tuple[Text, ...] = tuple(Text)
+RENDERERS: tuple[Renderer, ...] = tuple(Renderer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One job for a pixel process; its bytes follow the header."""
+
+    operation: PixelOperation
+    kind: ImageKind
+    width_px: int = 0
+    height_px: int = 0
+    quality: int = 85
+    text: Text = Text.PROCESSING
+    renderer: Renderer = Renderer.RESVG
+    size_bytes: int = 0
+
+    FORMAT = struct.Struct("!BBBBBIIQ")
+
+    def pack(self) -> bytes:
+        """Make the header."""
+        return self.FORMAT.pack(
+            self.operation,
+            KINDS.index(self.kind),
+            self.quality,
+            TEXTS.index(self.text),
+            RENDERERS.index(self.renderer),
+            self.width_px,
+            self.height_px,
+            self.size_bytes,
+        )
+
+    @classmethod
+    def unpack(cls, header: bytes) -> Request:
+        """Read the header; the peer is the worker, which is trusted."""
+        operation, kind, quality, text, renderer, width, height, size = cls.FORMAT.unpack(header)
+        return cls(
+            operation=PixelOperation(operation),
+            kind=KINDS[kind],
+            quality=quality,
+            text=TEXTS[text],
+            renderer=RENDERERS[renderer],
+            width_px=width,
+            height_px=height,
+            size_bytes=size,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer of a pixel process: a result, or a code with its sentence, in the bytes after."""
+
+    status: int
+    kind: ImageKind
+    width_px: int
+    height_px: int
+    seconds: float
+    size_bytes: int
+
+    FORMAT = struct.Struct("!HBIIdQ")
+
+    def pack(self) -> bytes:
+        """Make the header."""
+        return self.FORMAT.pack(
+            self.status,
+            KINDS.index(self.kind),
+            self.width_px,
+            self.height_px,
+            self.seconds,
+            self.size_bytes,
+        )
+
+    @classmethod
+    def unpack(cls, header: bytes, *, asked: Request) -> Reply:
+        """Read the header of a reply and hold it against the request.
+
+        Raises:
+            ProtocolError: when the reply cannot be one to `asked`.
+        """
+        status, kind, width, height, seconds, size = cls.FORMAT.unpack(header)
+        if status == OK:
+            sizes_fit = (width, height) == (asked.width_px, asked.height_px)
+            pixels = asked.width_px * asked.height_px
+            limit = pixels * RESULT_BYTES_PER_PIXEL + RESULT_OVERHEAD_BYTES
+        else:
+            sizes_fit, limit = status in ERRORS, DETAIL_LIMIT_BYTES
+        if not sizes_fit or kind >= len(KINDS) or size > limit:
+            raise ProtocolError(f"a pixel process answered {status} {width}x{height}, {size} B")
+        return cls(
+            status=status,
+            kind=KINDS[kind],
+            width_px=width,
+            height_px=height,
+            seconds=seconds,
+            size_bytes=size,
+        )
+
+    @classmethod
+    def hello(cls, report: bytes) -> Reply:
+        """Make the header of the first frame, which says that the process is ready."""
+        return cls(
+            status=OK,
+            kind=ImageKind.PNG,
+            width_px=0,
+            height_px=0,
+            seconds=0.0,
+            size_bytes=len(report),
+        )
+
+
+# What a hello is held against.
+HELLO = Request(operation=PixelOperation.CHECK_SVG, kind=ImageKind.PNG)
+
+
+def result_kind(asked: Request) -> ImageKind:
+    """Say in which format the result of a request is."""
+    return ImageKind.PNG if asked.kind is ImageKind.SVG else asked.kind

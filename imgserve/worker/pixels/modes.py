@@ -1,0 +1,67 @@
+"""Pixel modes: what a source becomes for resampling, and what its colours become after it."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageCms
+
+# What Pillow can resample well as it is.
+READY = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "I;16"})
+# ICC.1:2022, 7.2.6: the colour space of the data, at byte 16 of a profile.
+PROFILE_SPACES = {
+    "L": b"GRAY",
+    "LA": b"GRAY",
+    "I;16": b"GRAY",
+    "RGB": b"RGB ",
+    "RGBA": b"RGB ",
+    "CMYK": b"CMYK",
+}
+
+
+def resampling_mode(source: Image.Image) -> Image.Image:
+    """Load the picture and give it a mode that can be resampled without loss.
+
+    Palettes and single bits have no values in between; a transparent colour must become alpha
+    before its neighbours are mixed into it.
+    """
+    source.load()
+    transparent = "transparency" in source.info
+    if source.mode == "1":
+        return source.convert("LA" if transparent else "L")
+    if source.mode in ("P", "PA"):
+        return source.convert("RGBA" if transparent or source.mode == "PA" else "RGB")
+    if source.mode in ("L", "RGB") and transparent:
+        return source.convert({"L": "LA", "RGB": "RGBA"}[source.mode])
+    if source.mode in READY:
+        return source
+    return source.convert("RGB")
+
+
+def color_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Turn CMYK into RGB, through the profile where there is one; keep fitting profiles.
+
+    Returns:
+        The image, and the profile that describes it: none once it has become sRGB.
+    """
+    fits = profile is not None and profile[16:20] == PROFILE_SPACES.get(image.mode)
+    if image.mode != "CMYK":
+        return image, profile if fits else None
+    if profile is not None and fits:
+        try:
+            return _through_profile(image, profile), None
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a broken profile: the plain conversion is what viewers show then
+    return image.convert("RGB"), None
+
+
+def _through_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    converted = ImageCms.profileToProfile(
+        image,
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.PERCEPTUAL,
+        outputMode="RGB",
+    )
+    assert converted is not None  # it is None only when converted in place
+    return converted

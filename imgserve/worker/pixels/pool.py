@@ -1,0 +1,283 @@
+"""The pool of pixel processes of one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from types import TracebackType
+from typing import Self
+
+from imgserve.errors import PixelProcessDied, PixelsTimedOut, ProtocolError, SourceTooLarge
+from imgserve.request import ImageKind, Renderer
+from imgserve.worker.pixels.cache import PlaceholderCache, PlaceholderKey
+from imgserve.worker.pixels.child import ChildProcess
+from imgserve.worker.pixels.frames import ERRORS, OK, PixelOperation, Reply, Request
+from imgserve.worker.pixels.jobs import JobQueue, PixelJob
+from imgserve.worker.pixels.settings import CONTENT_TYPES, PixelSettings, Rendered, Text
+
+log = logging.getLogger(__name__)
+
+# A process that dies while it starts will most likely do so again.
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 10.0
+
+
+class PixelPool:
+    """Keeps `settings.processes` pixel processes and gives each job to a free one.
+
+    Use it as an async context manager, in one event loop. Entering waits for all processes;
+    leaving kills them, whatever they do.
+    """
+
+    def __init__(self, settings: PixelSettings) -> None:
+        self._settings = settings
+        self._queue = JobQueue()
+        self._cache = PlaceholderCache(settings.placeholder_cache_bytes, self._render_placeholder)
+        self._children: set[ChildProcess] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._busy = 0
+        self.sandbox: dict[str, bool | str] = {}
+
+    def __repr__(self) -> str:
+        return f"<PixelPool {len(self.pids)} processes, {self._busy} busy, {len(self._queue)} wait>"
+
+    async def __aenter__(self) -> Self:
+        """Start the processes.
+
+        Raises:
+            ConnectionError: when one dies while it starts; it has said why on stderr.
+            TimeoutError: when one takes longer than `start_timeout_s`.
+        """
+        starts = [asyncio.ensure_future(self._start()) for _ in range(self._settings.processes)]
+        try:
+            children = await asyncio.gather(*starts)
+        except BaseException:
+            await asyncio.gather(*starts, return_exceptions=True)
+            for start in starts:
+                if not start.cancelled() and start.exception() is None:
+                    await self._end(start.result())
+            raise
+        self.sandbox = children[0].sandbox
+        log.info("pixel processes ready: %s; sandbox: %s", self.pids, self.sandbox)
+        self._keepers = [asyncio.create_task(self._keep(child)) for child in children]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Waiting jobs first, or the keepers would start them on their way out.
+        self._queue.clear()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._cache.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The ids of the live processes."""
+        return sorted(child.pid for child in self._children if child.alive)
+
+    @property
+    def busy(self) -> int:
+        """How many processes have a job now."""
+        return self._busy
+
+    async def resize(
+        self, data: bytes, *, kind: ImageKind, width_px: int, height_px: int
+    ) -> Rendered:
+        """Scale and crop a picture to exactly width x height, in its own format.
+
+        Args:
+            data: a whole PNG, GIF or JPEG.
+            kind: which of them it is.
+            width_px: of the result.
+            height_px: of the result.
+
+        Raises:
+            SourceTooSmall: when the source is smaller in either direction.
+            SourceTooManyPixels: when it has more pixels or scans than the limit.
+            PixelsFailed: when it cannot be decoded.
+            PixelsTimedOut: when it took too long; its process was killed.
+            PixelProcessDied: when its process died.
+        """
+        self._require_size(data, self._settings.source_limit_bytes)
+        asked = Request(
+            operation=PixelOperation.RESIZE,
+            kind=kind,
+            width_px=width_px,
+            height_px=height_px,
+            quality=self._settings.jpeg_quality,
+            size_bytes=len(data),
+        )
+        return await self._submit(asked, data)
+
+    async def rasterize(
+        self, data: bytes, *, width_px: int, height_px: int, renderer: str | None = None
+    ) -> Rendered:
+        """Render an SVG to exactly width x height as PNG with transparency.
+
+        Args:
+            data: a whole SVG.
+            width_px: of the result.
+            height_px: of the result.
+            renderer: `resvg` or `cairosvg`; None for the one in the settings.
+
+        Raises:
+            SvgInvalid, SourceTooLarge, SourceTooManyPixels: as `check_svg`.
+            PixelsFailed: when it cannot be rendered, or has text and there is no font.
+            PixelsTimedOut: when it took too long; its process was killed.
+            PixelProcessDied: when its process died.
+        """
+        self._require_size(data, self._settings.svg_limit_bytes)
+        asked = Request(
+            operation=PixelOperation.RASTERIZE,
+            kind=ImageKind.SVG,
+            width_px=width_px,
+            height_px=height_px,
+            renderer=Renderer(renderer or self._settings.renderer),
+            size_bytes=len(data),
+        )
+        return await self._submit(asked, data)
+
+    async def check_svg(self, data: bytes) -> None:
+        """See whether an SVG is well-formed, and within the limits, without rendering it.
+
+        Raises:
+            SvgInvalid: when it is not well-formed, or its root is not svg.
+            SourceUnreadable: when it is not text at all.
+            SourceOfOtherKind: when it is a picture of another kind.
+            SourceTooLarge: when it has too many bytes.
+            SourceTooManyPixels: when its embedded pictures have too many pixels.
+        """
+        self._require_size(data, self._settings.svg_limit_bytes)
+        asked = Request(
+            operation=PixelOperation.CHECK_SVG, kind=ImageKind.SVG, size_bytes=len(data)
+        )
+        await self._submit(asked, data)
+
+    async def placeholder(
+        self, *, kind: ImageKind, width_px: int, height_px: int, text: Text
+    ) -> Rendered:
+        """Give a white picture with a text, from the cache where it is there."""
+        return await self._cache.get(PlaceholderKey(kind, width_px, height_px, text))
+
+    async def _render_placeholder(self, key: PlaceholderKey) -> Rendered:
+        asked = Request(
+            operation=PixelOperation.PLACEHOLDER,
+            kind=key.kind,
+            width_px=key.width_px,
+            height_px=key.height_px,
+            quality=self._settings.jpeg_quality,
+            text=key.text,
+        )
+        return await self._submit(asked, b"")
+
+    def _require_size(self, data: bytes, limit_bytes: int) -> None:
+        if len(data) > limit_bytes:
+            raise SourceTooLarge(f"the source has {len(data)} bytes; {limit_bytes} are allowed")
+
+    async def _submit(self, asked: Request, data: bytes) -> Rendered:
+        job = PixelJob(asked, data, asyncio.get_running_loop().create_future())
+        self._queue.put(job)
+        try:
+            return await job.future
+        finally:
+            # Cancelled before it began: it leaves. Cancelled later: its result is dropped, for
+            # the process cannot be stopped without killing it.
+            self._queue.discard(job)
+
+    async def _start(self) -> ChildProcess:
+        child = ChildProcess(self._settings)
+        self._children.add(child)
+        try:
+            await child.ready()
+        except BaseException:
+            self._children.discard(child)
+            raise
+        return child
+
+    async def _end(self, child: ChildProcess) -> None:
+        try:
+            await child.close()
+        finally:
+            self._children.discard(child)
+
+    async def _keep(self, child: ChildProcess) -> None:
+        """Keep one place of the pool filled for as long as the pool is open."""
+        while True:
+            try:
+                await self._serve(child)
+            finally:
+                await self._end(child)
+            child = await self._replace()
+
+    async def _replace(self) -> ChildProcess:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                return await self._start()
+            except (OSError, ProtocolError) as exc:  # TimeoutError, ConnectionError among them
+                log.error("a pixel process did not start: %s; next in %.1f s", exc, backoff_s)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+    async def _serve(self, child: ChildProcess) -> None:
+        """Give jobs to one process until it must be replaced."""
+        while True:
+            job = await self._next_job(child)
+            if job is None:
+                log.warning("pixel process %d ended while idle", child.pid)
+                return
+            if job.future.done():  # cancelled between the queue and here
+                continue
+            if not child.alive:  # between two jobs: not this job's doing
+                self._queue.put(job)
+                return
+            self._busy += 1
+            try:
+                reply, data = await child.call(job.asked, job.data)
+            except (TimeoutError, ConnectionError, ProtocolError) as exc:
+                _settle(job, self._death(exc, child))
+                return
+            except asyncio.CancelledError:
+                job.future.cancel()
+                raise
+            finally:
+                self._busy -= 1
+            _settle(job, _outcome(reply, data))
+
+    async def _next_job(self, child: ChildProcess) -> PixelJob | None:
+        taker = self._queue.take()
+        if taker.done():
+            return taker.result()
+        child.watch(lambda: taker.done() or taker.set_result(None))
+        try:
+            return await taker
+        finally:
+            child.unwatch()
+
+    def _death(self, exc: Exception, child: ChildProcess) -> PixelsTimedOut | PixelProcessDied:
+        log.warning("pixel process %d lost with a job: %s %s", child.pid, type(exc).__name__, exc)
+        if isinstance(exc, TimeoutError):
+            limit_s = self._settings.pixel_timeout_s
+            return PixelsTimedOut(f"the image took longer than the {limit_s:g} s allowed")
+        return PixelProcessDied("the pixel process died while it worked on the image")
+
+
+def _outcome(reply: Reply, data: bytes) -> Rendered | Exception:
+    if reply.status != OK:
+        return ERRORS[reply.status](data.decode("utf-8", "replace"))
+    return Rendered(data, reply.width_px, reply.height_px, CONTENT_TYPES[reply.kind])
+
+
+def _settle(job: PixelJob, outcome: Rendered | Exception) -> None:
+    if job.future.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, Exception):
+        job.future.set_exception(outcome)
+    else:
+        job.future.set_result(outcome)

@@ -1,0 +1,121 @@
+"""The main program of a pixel process: lock yourself in, then serve frames from descriptor 0.
+
+Started by the pool as `python -m imgserve.worker.pixels.process SETTINGS PARENT`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+
+from imgserve.errors import CodedError, ConfigError, PixelsFailed
+from imgserve.worker.pixels import sandbox
+from imgserve.worker.pixels.decode import UNREADABLE
+from imgserve.worker.pixels.frames import DETAIL_LIMIT_BYTES, OK, Reply, Request, result_kind
+from imgserve.worker.pixels.operations import OPERATIONS, warm_up
+from imgserve.worker.pixels.settings import PixelSettings
+
+PR_SET_PDEATHSIG = 1
+# resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
+STACK_BYTES = 256 * 1024 * 1024
+EXIT_NO_SANDBOX = 3
+
+
+def main(settings: PixelSettings, parent: int) -> int:
+    """Warm up, lock, say hello, serve until the worker closes its end."""
+    die_with(parent)
+    # A terminal and a service's stop signal reach the whole group; the worker decides when its
+    # children end, so that a drain can finish its jobs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    link = socket.socket(fileno=0)
+    threading.stack_size(STACK_BYTES)
+    warm_up(settings)
+    try:
+        report = sandbox.lock(settings)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_NO_SANDBOX
+    send(link, Reply.hello(json.dumps(report).encode()), json.dumps(report).encode())
+    server = threading.Thread(target=serve, args=(link, settings), name="pixels")
+    server.start()
+    server.join()
+    return 0
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the worker's thread that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(0)
+
+
+def serve(link: socket.socket, settings: PixelSettings) -> None:
+    """Answer one request after the other; the end of the stream is the order to leave."""
+    while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
+        asked = Request.unpack(header)
+        data = link.recv(asked.size_bytes, socket.MSG_WAITALL) if asked.size_bytes else b""
+        if len(data) < asked.size_bytes:
+            return
+        limit_cpu(settings)
+        started_s = time.perf_counter()
+        status, result = perform(data, asked, settings)
+        del data
+        reply = Reply(
+            status=status,
+            kind=result_kind(asked),
+            width_px=asked.width_px,
+            height_px=asked.height_px,
+            seconds=time.perf_counter() - started_s,
+            size_bytes=len(result),
+        )
+        send(link, reply, result)
+
+
+def perform(data: bytes, asked: Request, settings: PixelSettings) -> tuple[int, bytes]:
+    """Do the job; turn each failure into a code and a sentence."""
+    try:
+        operation = OPERATIONS[asked.operation]
+        return OK, operation(data, asked, settings)
+    except CodedError as exc:
+        return exc.code, detail_bytes(exc.detail)
+    except MemoryError:
+        limit_mb = settings.memory_limit_bytes // 1_000_000
+        detail = f"the image needs more than the {limit_mb} MB of memory allowed"
+    except UNREADABLE as exc:
+        detail = f"the image could not be decoded: {exc}"
+    except Exception as exc:
+        # A fault of this program, not of the image; still only this job may suffer from it.
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+        detail = f"the image could not be processed: {type(exc).__name__}"
+    return PixelsFailed.code, detail_bytes(detail)
+
+
+def detail_bytes(detail: str) -> bytes:
+    """Fit a sentence into the limit of a frame."""
+    return detail.encode("utf-8", "replace")[:DETAIL_LIMIT_BYTES]
+
+
+def limit_cpu(settings: PixelSettings) -> None:
+    """Give the next job twice its wall time of CPU, in case nobody is left to kill this process."""
+    used_s = sum(os.times()[:2])
+    limit_s = int(used_s + 2 * settings.pixel_timeout_s) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
+
+
+def send(link: socket.socket, reply: Reply, data: bytes) -> None:
+    """Write one frame."""
+    link.sendall(reply.pack())
+    link.sendall(data)
+
+
+if __name__ == "__main__":
+    # Nothing is worth tearing down: leave without running what an image may have left behind.
+    os._exit(main(PixelSettings.from_json(sys.argv[1]), int(sys.argv[2])))
