@@ -1,0 +1,139 @@
+"""A download in progress: its head can be read while the rest still arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.trouble import TransferFailed
+
+
+class Inbox:
+    """The bytes of one source, counted as they come.
+
+    It may be fed from another thread: the readers are woken through the loop.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.data = bytearray()
+        self._wanted_bytes = 0
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk.
+
+        Raises:
+            TransferFailed: the source has more bytes than the limit.
+        """
+        if len(self.data) + len(chunk) > self.limit_bytes:
+            raise trouble.too_large(self.limit_bytes)
+        self.data += chunk
+        if self._wanted_bytes and len(self.data) >= self._wanted_bytes:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def wake(self) -> None:
+        """Let the reader look again: nothing more will come."""
+        self._arrived.set()
+
+    async def wait(self, size_bytes: int) -> None:
+        """Wait until so many bytes are there, or `wake`."""
+        # First what is wanted, then the look: a thread that feeds in between sees the wish.
+        self._wanted_bytes = size_bytes
+        if len(self.data) < size_bytes:
+            await self._arrived.wait()
+        self._wanted_bytes = 0
+        self._arrived.clear()
+
+
+class Download:
+    """One source being fetched; leaving the context aborts what still runs.
+
+    Args:
+        inbox: where the bytes arrive.
+        fetch: fetches everything into the inbox.
+    """
+
+    def __init__(self, inbox: Inbox, fetch: Callable[[], Awaitable[None]]) -> None:
+        self._inbox = inbox
+        self._fetch = fetch
+        self._task: asyncio.Task[None] | None = None
+        self._body: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task = self._running()
+        task.cancel()
+        # Not awaited by name: its own failure was for head() and body() to raise.
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes are here."""
+        task = self._running()
+        return task.done() and not task.cancelled() and task.exception() is None
+
+    async def head(self, size_bytes: int) -> bytes:
+        """Wait for the first bytes while the rest still arrives.
+
+        Args:
+            size_bytes: how many are wanted; more may be returned, fewer only where the source
+                has fewer.
+
+        Returns:
+            Everything that has arrived by then.
+
+        Raises:
+            SourceUnreachable, SourceTooLarge, SourceForbidden: it failed before so many came.
+        """
+        task = self._running()
+        if len(self._inbox.data) < size_bytes and not task.done():
+            await self._inbox.wait(size_bytes)
+        if self.complete:
+            return self._all()
+        if task.done() and len(self._inbox.data) < size_bytes:
+            task.result()
+        return bytes(self._inbox.data)
+
+    async def body(self) -> bytes:
+        """Wait for all bytes.
+
+        Raises:
+            SourceUnreachable, SourceTooLarge, SourceForbidden: the fetch failed.
+        """
+        # Shielded: a caller that gives up waiting must not end the download by that.
+        await asyncio.shield(self._running())
+        return self._all()
+
+    def _all(self) -> bytes:
+        if self._body is None:
+            self._body = bytes(self._inbox.data)
+            self._inbox.data = bytearray()
+        return self._body
+
+    async def _run(self) -> None:
+        try:
+            await self._fetch()
+        except TransferFailed as failure:
+            raise trouble.source_error(failure) from (failure.__cause__ or failure)
+        finally:
+            self._inbox.wake()
+
+    def _running(self) -> asyncio.Task[None]:
+        if self._task is None:
+            raise RuntimeError("a Download starts with `async with`")
+        return self._task

@@ -1,0 +1,181 @@
+"""One use of a curl easy handle: its options, its callbacks, and what the peer has answered."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pycurl
+
+from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.policy import AddressRules, judge
+from imgserve.worker.transfers.settings import TransferSettings
+from imgserve.worker.transfers.trouble import Facts, TransferFailed
+from imgserve.worker.transfers.urls import Target, parse_target
+
+Option = tuple[int, Any]
+
+# The wheel's libcurl looks for certificates where its own build machine had them.
+_SYSTEM_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One transfer. `take` gets the body's chunks and may raise TransferFailed to stop it."""
+
+    target: Target
+    options: tuple[Option, ...]
+    take: Callable[[bytes], None]
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    # FTP's replies in order, to tell which of several commands was refused.
+    replies: list[int] = field(default_factory=list)
+    retry_after_s: float | None = None
+    effective_url: str = ""
+    # Set from another thread or task; the progress callback then ends the transfer.
+    cancelled: bool = False
+    _refusal: str = ""
+    _stopped: TransferFailed | None = None
+
+    def prepare(self, curl: pycurl.Curl, base: Base) -> None:
+        """Set every option on a handle that was reset.
+
+        Raises:
+            TransferFailed: curl does not take the URL or an option.
+        """
+        try:
+            for option, value in base.options:
+                curl.setopt(option, value)
+            curl.setopt(pycurl.URL, self.target.url)
+            if self.target.username or self.target.password:
+                # Options, not the URL: curl then keeps them to the first origin and error
+                # messages cannot hold them.
+                curl.setopt(pycurl.USERNAME, self.target.username.encode())
+                curl.setopt(pycurl.PASSWORD, self.target.password.encode())
+            curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
+            curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+            if base.judges_addresses:
+                curl.setopt(pycurl.OPENSOCKETFUNCTION, self._opener(base.rules))
+                curl.setopt(pycurl.PREREQFUNCTION, self._gate(base.rules))
+            for option, value in self.options:
+                curl.setopt(option, value)
+        except (pycurl.error, ValueError, TypeError) as exc:
+            raise TransferFailed("the URL is malformed") from exc
+
+    def finish(self, curl: pycurl.Curl) -> None:
+        """Keep what curl knows at the end of the transfer."""
+        self.status = curl.getinfo(pycurl.RESPONSE_CODE)
+        self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
+        self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
+
+    def explain(self, curl: pycurl.Curl, exc: pycurl.error) -> TransferFailed:
+        """Translate an error of curl, after `finish`."""
+        code = exc.args[0]
+        is_http = self.target.scheme in ("http", "https")
+        if self._refusal and code in (pycurl.E_COULDNT_CONNECT, pycurl.E_ABORTED_BY_CALLBACK):
+            return trouble.forbidden(self._refusal)
+        if self._stopped is not None:
+            self._stopped.retry_after_s = self.retry_after_s
+            return self._stopped
+        if is_http and code == pycurl.E_UNSUPPORTED_PROTOCOL:
+            return trouble.forbidden("the server redirects to a scheme other than http and https")
+        if is_http and code == pycurl.E_FILESIZE_EXCEEDED and not 200 <= self.status < 300:
+            return trouble.of_status(self.status, self.retry_after_s)
+        return trouble.of_curl(
+            Facts(
+                code=code,
+                status=self.status,
+                os_errno=curl.getinfo(pycurl.OS_ERRNO),
+                peer=self._peer(),
+                is_http=is_http,
+            )
+        )
+
+    def _peer(self) -> str:
+        try:
+            return parse_target(self.effective_url).endpoint
+        except TransferFailed:
+            return self.target.endpoint
+
+    def _on_body(self, chunk: bytes) -> int | None:
+        try:
+            self.take(chunk)
+        except TransferFailed as exc:
+            self._stopped = exc
+            return -1
+        return None
+
+    def _on_header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            # A new response begins: after a redirect, or after 100 Continue.
+            self.status = int(line.split(maxsplit=2)[1])
+            self.headers.clear()
+        elif line[:3].isdigit():
+            self.replies.append(int(line[:3]))
+        else:
+            name, _, value = line.partition(b":")
+            self.headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
+
+    def _opener(self, rules: AddressRules) -> Callable[..., socket.socket | int]:
+        def open_socket(_purpose: int, peer: Any) -> socket.socket | int:
+            family, kind, protocol, address = peer
+            refusal = judge(address[0] if isinstance(address, tuple) else "", rules)
+            if refusal:
+                self._refusal = refusal
+                return int(pycurl.SOCKET_BAD)
+            return _LentSocket(family, kind, protocol)
+
+        return open_socket
+
+    def _gate(self, rules: AddressRules) -> Callable[..., int]:
+        # curl opens no socket for a connection it kept, so the address is judged again here.
+        def before_request(peer: str, _local: str, _peer_port: int, _local_port: int) -> int:
+            self._refusal = judge(peer, rules)
+            return int(pycurl.PREREQFUNC_ABORT if self._refusal else pycurl.PREREQFUNC_OK)
+
+        return before_request
+
+
+class _LentSocket(socket.socket):
+    """pycurl duplicates the descriptor, so ours closes (without a warning) when it is dropped."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every transfer of a worker has in common."""
+
+    options: tuple[Option, ...]
+    rules: AddressRules
+    judges_addresses: bool
+
+
+def base_options(settings: TransferSettings) -> Base:
+    """Make the options that every transfer starts from."""
+    options: list[Option] = [
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.USERAGENT, "imgserve"),
+        # Empty on purpose: without it curl reads http_proxy and friends from the environment.
+        (pycurl.PROXY, settings.proxy),
+        (pycurl.NOPROXY, "" if settings.proxy else "*"),
+        (pycurl.CONNECTTIMEOUT_MS, int(settings.connect_timeout_s * 1000)),
+        (pycurl.LOW_SPEED_LIMIT, settings.low_speed_bytes_s),
+        (pycurl.LOW_SPEED_TIME, settings.low_speed_time_s),
+        (pycurl.SSL_VERIFYPEER, int(settings.verify_tls)),
+        (pycurl.SSL_VERIFYHOST, 2 if settings.verify_tls else 0),
+    ]
+    ca_file = settings.ca_file or next(filter(os.path.exists, _SYSTEM_CERTIFICATES), None)
+    if ca_file:
+        options.append((pycurl.CAINFO, ca_file))
+    rules = AddressRules.parse(settings.allow_networks, settings.deny_networks)
+    return Base(tuple(options), rules, judges_addresses=not settings.proxy)

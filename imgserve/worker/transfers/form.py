@@ -1,0 +1,126 @@
+"""HTML upload forms: find the one with a file field, and write what a browser would send."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from urllib.parse import urldefrag, urljoin
+
+_ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """A form that takes a file: where it posts to, and the hidden fields to send along."""
+
+    action: str
+    hidden: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class _OpenForm:
+    action: str
+    posts: bool
+    hidden: list[tuple[str, str]] = field(default_factory=list)
+    has_file_field: bool = False
+
+
+def find_form(page: bytes, charset: str, page_url: str, field_name: str) -> UploadForm | None:
+    """Find the form that holds a file field of this name.
+
+    Args:
+        page: the HTML.
+        charset: its encoding as the server names it; an unknown one is read as UTF-8.
+        page_url: where it was found; the action is relative to it.
+        field_name: the name of the file field.
+
+    Returns:
+        The form, its action an absolute URL, or None where no such form posts.
+    """
+    try:
+        text = page.decode(charset or "utf-8", "replace")
+    except LookupError:
+        text = page.decode("utf-8", "replace")
+    finder = _FormFinder(field_name)
+    finder.feed(text)
+    finder.close()
+    form = finder.found()
+    if form is None:
+        return None
+    base = urljoin(page_url, finder.base)
+    action = urljoin(base, form.action) if form.action.strip() else page_url
+    return UploadForm(urldefrag(action)[0], tuple(form.hidden))
+
+
+def multipart(
+    field_name: str,
+    file_name: str,
+    content_type: str,
+    body: bytes,
+    hidden: tuple[tuple[str, str], ...] = (),
+) -> tuple[bytes, str]:
+    """Write form data with one file.
+
+    Returns:
+        The body, and its content type with the boundary.
+
+    Source: RFC 7578, and the HTML standard's "multipart form data" for the escapes in names.
+    """
+    # 128 random bits: no image holds them by chance, nor can its maker know them.
+    boundary = f"imgserve-{secrets.token_hex(16)}"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_escape(name)}"\r\n\r\n{value}\r\n'
+        for name, value in hidden
+    ]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_escape(field_name)}"; '
+        f'filename="{_escape(file_name)}"\r\nContent-Type: {content_type}\r\n\r\n'
+    )
+    end = f"\r\n--{boundary}--\r\n"
+    # Lone surrogates (from JSON's escapes) have no UTF-8; browsers send a replacement too.
+    whole = b"".join((*(part.encode("utf-8", "replace") for part in parts), body, end.encode()))
+    return whole, f"multipart/form-data; boundary={boundary}"
+
+
+def _escape(name: str) -> str:
+    for character, escape in _ESCAPES.items():
+        name = name.replace(character, escape)
+    return name
+
+
+class _FormFinder(HTMLParser):
+    """Collects the forms of a page; inputs belong to the form that is open."""
+
+    def __init__(self, field_name: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.base = ""
+        self._field_name = field_name
+        self._forms: list[_OpenForm] = []
+        self._inside = False
+
+    def found(self) -> _OpenForm | None:
+        return next((form for form in self._forms if form.has_file_field and form.posts), None)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "base" and not self.base:
+            self.base = given.get("href", "")
+        elif tag == "form" and not self._inside:
+            posts = given.get("method", "").strip().lower() == "post"
+            self._forms.append(_OpenForm(given.get("action", ""), posts))
+            self._inside = True
+        elif tag == "input" and self._inside:
+            self._take_input(given)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._inside = False
+
+    def _take_input(self, given: dict[str, str]) -> None:
+        kind, name = given.get("type", "").strip().lower(), given.get("name", "")
+        form = self._forms[-1]
+        if kind == "hidden" and name:
+            form.hidden.append((name, given.get("value", "")))
+        elif kind == "file" and name == self._field_name:
+            form.has_file_field = True

@@ -1,0 +1,167 @@
+"""ftp and ftps: RETR, and STOR under a temporary name with a rename."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+import pycurl
+
+from imgserve.worker.transfers.download import Inbox
+from imgserve.worker.transfers.exchange import Exchange, Option
+from imgserve.worker.transfers.parcel import Parcel
+from imgserve.worker.transfers.settings import TransferSettings
+from imgserve.worker.transfers.threads import CurlThreads, Session
+from imgserve.worker.transfers.trouble import TransferFailed
+from imgserve.worker.transfers.urls import Target
+
+_FTP = pycurl.PROTO_FTP | pycurl.PROTO_FTPS
+# "CREATE_DIR_RETRY": two uploads may make the same folder at once, and both must succeed.
+_CREATE_DIR_RETRY = 2
+_RNFR_ACCEPTED = 350
+
+
+class FtpTransfer:
+    """Fetch and upload over FTP."""
+
+    def __init__(self, settings: TransferSettings, threads: CurlThreads) -> None:
+        self._settings = settings
+        self._threads = threads
+
+    async def fetch(self, source: Target, inbox: Inbox) -> None:
+        """Fetch a source into the inbox.
+
+        Raises:
+            TransferFailed: it could not be fetched.
+        """
+        options = (
+            *self._common(source, self._settings.fetch_timeout_s),
+            (pycurl.MAXFILESIZE_LARGE, inbox.limit_bytes),
+        )
+        exchange = Exchange(source, options, inbox.feed)
+        await self._threads.run(source, lambda session: session.run(exchange))
+
+    async def upload(self, parcel: Parcel) -> None:
+        """Upload under a temporary name, then rename; missing folders are made.
+
+        Raises:
+            TransferFailed: the server did not take it.
+        """
+        name = parcel.target.path_bytes.rpartition(b"/")[2]
+        if not name or any(byte < 0x20 or byte == 0x7F for byte in name):
+            raise TransferFailed("the URL names no file")
+        common = self._common(parcel.target, self._settings.upload_timeout_s)
+        upload = _Upload(parcel.target, common, name, parcel.body)
+        await self._threads.run(parcel.target, upload.work)
+
+    def _common(self, target: Target, timeout_s: float) -> tuple[Option, ...]:
+        options: list[Option] = [
+            (pycurl.PROTOCOLS, _FTP),
+            (pycurl.TIMEOUT_MS, int(timeout_s * 1000)),
+            (pycurl.USE_SSL, pycurl.USESSL_TRY),
+        ]
+        if target.scheme == "ftp":
+            # Opportunistic TLS (RFC 7435): the URL asks for none, and one that cannot be
+            # verified is still no worse than the plain text that is the alternative.
+            options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
+        return tuple(options)
+
+
+class _Upload:
+    """The steps of one upload, all in one thread over one connection."""
+
+    def __init__(
+        self, target: Target, common: tuple[Option, ...], name: bytes, body: bytes
+    ) -> None:
+        self._target = target
+        self._common = common
+        self._name = name
+        self._body = body
+        self._temporary = f".imgserve-{secrets.token_hex(8)}.part"
+
+    def work(self, session: Session) -> None:
+        try:
+            self._store(session, self._sibling(self._temporary))
+            self._rename(session)
+        except TransferFailed:
+            self._clean_up(session)
+            raise
+
+    def _rename(self, session: Session) -> None:
+        """Move the file to its name.
+
+        Some servers rename over nothing that exists, so it is deleted; some rename not at all,
+        and then the file is stored under its name, visible while it grows.
+        """
+        rename = [b"RNFR " + self._temporary.encode(), b"RNTO " + self._name]
+        exchange = self._command(rename)
+        try:
+            session.run(exchange)
+        except TransferFailed as failure:
+            # Only a lasting refusal is answered so: a broken connection says nothing.
+            if failure.retryable or not exchange.replies or exchange.replies[-1] < 500:
+                raise
+        else:
+            return
+        if _RNFR_ACCEPTED in exchange.replies:
+            session.run(self._command([b"*DELE " + self._name, *rename]))
+        else:
+            self._store(session, self._target)
+            self._clean_up(session)
+
+    def _store(self, session: Session, target: Target) -> None:
+        sent = memoryview(self._body)
+        position = 0
+
+        def read(size: int) -> bytes:
+            nonlocal position
+            chunk = bytes(sent[position : position + size])
+            position += len(chunk)
+            return chunk
+
+        def seek(offset: int, _origin: int) -> int:
+            nonlocal position
+            position = offset
+            return int(pycurl.SEEKFUNC_OK)
+
+        options: tuple[Option, ...] = (
+            *self._common,
+            (pycurl.UPLOAD, 1),
+            (pycurl.FTP_CREATE_MISSING_DIRS, _CREATE_DIR_RETRY),
+            (pycurl.INFILESIZE_LARGE, len(self._body)),
+            (pycurl.READFUNCTION, read),
+            # A kept connection may turn out to be dead; curl then begins again with a new one.
+            (pycurl.SEEKFUNCTION, seek),
+        )
+        session.run(Exchange(target, options, _ignore))
+
+    def _command(self, commands: list[bytes]) -> Exchange:
+        """Make an exchange that enters the folder and then says only these commands."""
+        options: tuple[Option, ...] = (
+            *self._common,
+            (pycurl.NOBODY, 1),
+            # After the change of folder, so that names need no path, which is relative to a
+            # login folder that only curl knows.
+            (pycurl.POSTQUOTE, commands),
+        )
+        return Exchange(self._sibling(""), options, _ignore)
+
+    def _clean_up(self, session: Session) -> None:
+        # Also for a cancelled transfer: what it left must go, and this is short.
+        cancelled, session.cancelled = session.cancelled, False
+        try:
+            session.run(self._command([b"*DELE " + self._temporary.encode()]))
+        except TransferFailed:
+            # The first failure is the one to tell; this one has the same cause more often
+            # than not.
+            pass
+        finally:
+            session.cancelled = cancelled
+
+    def _sibling(self, name: str) -> Target:
+        url = self._target.url.rpartition("/")[0] + "/" + name
+        return replace(self._target, url=url)
+
+
+def _ignore(_chunk: bytes) -> None:
+    """Drop the body of a reply that has none of interest."""

@@ -1,0 +1,125 @@
+"""HTTP POST to an upload form: to the page itself, or to what its form names."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.form import UploadForm, find_form, multipart
+from imgserve.worker.transfers.parcel import Parcel
+from imgserve.worker.transfers.settings import TransferSettings
+from imgserve.worker.transfers.urls import Target, parse_target
+from imgserve.worker.transfers.web import Answer, Web
+
+# The page itself does not take the file: it is only where the form stands.
+_NOT_HERE = frozenset({404, 405})
+
+
+class FormPost:
+    """Posts results, and remembers for a while where the form of a page posts to."""
+
+    def __init__(self, settings: TransferSettings, web: Web) -> None:
+        self._web = web
+        self._memory = FormMemory(settings.forms_remembered, settings.form_memory_s)
+
+    async def upload(self, parcel: Parcel) -> None:
+        """Post to the page, or to the action of its form.
+
+        Raises:
+            TransferFailed: neither took the file.
+        """
+        key = (parcel.target.username, parcel.target.url, parcel.destination.field_name)
+        known = self._memory.get(key)
+        if known is not None:
+            if (await self._post(parcel, known)).ok:
+                return
+            # The form has changed, or its hidden fields were good only once.
+            self._memory.forget(key)
+        answer = await self._post(parcel, UploadForm(parcel.target.url))
+        form = await self._find(parcel, answer)
+        if form is None:
+            if not answer.ok:
+                raise answer.failure()
+            return
+        final = await self._post(parcel, form)
+        if not final.ok:
+            raise final.failure()
+        self._memory.keep(key, form)
+
+    async def _find(self, parcel: Parcel, answer: Answer) -> UploadForm | None:
+        """Find the form to post to instead, in the answer or on the page."""
+        page = answer
+        if answer.status in _NOT_HERE:
+            page = await self._web.get(parcel.target)
+        if not page.ok or not page.page:
+            return None
+        field_name = parcel.destination.field_name
+        form = find_form(page.page, page.charset, parcel.target.url, field_name)
+        # A form that names the page itself has got the file already.
+        if form is None or (answer.ok and form.action == parcel.target.url):
+            return None
+        return form
+
+    async def _post(self, parcel: Parcel, form: UploadForm) -> Answer:
+        destination = parcel.destination
+        body, content_type = multipart(
+            destination.field_name,
+            destination.file_name,
+            parcel.content_type,
+            parcel.body,
+            form.hidden,
+        )
+        return await self._web.send(_action(parcel.target, form), "POST", body, content_type)
+
+
+def _action(page: Target, form: UploadForm) -> Target:
+    action = parse_target(form.action)
+    if action.scheme not in ("http", "https"):
+        raise trouble.forbidden(f"the form posts to {action.scheme}, not to http or https")
+    if action.same_origin(page):
+        return replace(action, username=page.username, password=page.password)
+    # Neither the page's credentials nor any that the page's author wrote into the action.
+    return replace(action, username="", password="")
+
+
+Key = tuple[str, str, str]
+
+
+class FormMemory:
+    """A bounded table of forms that forgets with time.
+
+    Args:
+        most: how many forms are kept.
+        age_s: how long each is trusted.
+        clock: a monotonic clock.
+    """
+
+    def __init__(
+        self, most: int, age_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most = most
+        self._age_s = age_s
+        self._clock = clock
+        self._forms: OrderedDict[Key, tuple[float, UploadForm]] = OrderedDict()
+
+    def get(self, key: Key) -> UploadForm | None:
+        """Return the form of a page, unless it is unknown or old."""
+        since_s, form = self._forms.get(key, (float("-inf"), None))
+        if self._clock() - since_s > self._age_s:
+            self.forget(key)
+            return None
+        return form
+
+    def keep(self, key: Key, form: UploadForm) -> None:
+        """Remember a form; the one kept longest gives way."""
+        self._forms[key] = (self._clock(), form)
+        self._forms.move_to_end(key)
+        if len(self._forms) > self._most:
+            self._forms.popitem(last=False)
+
+    def forget(self, key: Key) -> None:
+        """Drop a form, known or not."""
+        self._forms.pop(key, None)

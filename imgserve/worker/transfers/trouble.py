@@ -1,0 +1,180 @@
+"""What went wrong with a transfer, for both ends: the one table of transient trouble."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+
+import pycurl
+
+from imgserve.errors import (
+    CodedError,
+    DestinationForbidden,
+    SourceForbidden,
+    SourceTooLarge,
+    SourceUnreachable,
+    UploadFailed,
+)
+
+
+class Kind(Enum):
+    """The families of trouble; each end has its own error class for each."""
+
+    FAILED = "failed"
+    TOO_LARGE = "too large"
+    FORBIDDEN = "forbidden"
+
+
+class TransferFailed(Exception):
+    """Raised when a transfer fails; `Transfers` turns it into the error of its end."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        kind: Kind = Kind.FAILED,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.kind = kind
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+_SOURCE: dict[Kind, type[CodedError]] = {
+    Kind.FAILED: SourceUnreachable,
+    Kind.TOO_LARGE: SourceTooLarge,
+    Kind.FORBIDDEN: SourceForbidden,
+}
+_DESTINATION: dict[Kind, type[CodedError]] = {
+    Kind.FAILED: UploadFailed,
+    Kind.TOO_LARGE: UploadFailed,
+    Kind.FORBIDDEN: DestinationForbidden,
+}
+
+# Trouble that may be gone at the next try. HTTP 5xx and FTP 4xx are added by their hundreds.
+_TRANSIENT_HTTP = frozenset({408, 425, 429})
+_TRANSIENT_ERRNO = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EPIPE,
+    }
+)
+# CURLE_HTTP2 (16) and CURLE_HTTP2_STREAM (92) are streams that the server gave up.
+_TRANSIENT_CURL: dict[int, str] = {
+    pycurl.E_COULDNT_CONNECT: "no connection to {peer}",
+    pycurl.E_OPERATION_TIMEDOUT: "{peer} was too slow",
+    pycurl.E_SEND_ERROR: "{peer} broke the connection off while data was sent",
+    pycurl.E_RECV_ERROR: "{peer} broke the connection off while data was received",
+    pycurl.E_GOT_NOTHING: "{peer} closed the connection without an answer",
+    pycurl.E_PARTIAL_FILE: "{peer} closed the connection before all bytes had come",
+    pycurl.E_FTP_ACCEPT_TIMEOUT: "{peer} was too slow to open a data connection",
+    16: "{peer} broke the connection off",
+    92: "{peer} broke the stream off",
+}
+_LASTING_CURL: dict[int, str] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "the host name {host} does not resolve",
+    pycurl.E_TOO_MANY_REDIRECTS: "the server redirects more often than is allowed",
+    pycurl.E_URL_MALFORMAT: "the URL is malformed",
+    pycurl.E_LOGIN_DENIED: "{peer} refused the user name or password",
+    pycurl.E_REMOTE_FILE_NOT_FOUND: "{peer} has no such file",
+    pycurl.E_FTP_COULDNT_RETR_FILE: "{peer} does not give the file",
+    pycurl.E_REMOTE_ACCESS_DENIED: "{peer} refused the folder",
+    pycurl.E_UPLOAD_FAILED: "{peer} refused the file",
+    pycurl.E_QUOTE_ERROR: "{peer} refused a command",
+    pycurl.E_SSL_CONNECT_ERROR: "no TLS connection to {peer}",
+    pycurl.E_PEER_FAILED_VERIFICATION: "the certificate of {peer} cannot be trusted",
+    pycurl.E_SSL_CACERT_BADFILE: "the file of trusted certificates cannot be read",
+}
+_CONNECT_ERRNO = {
+    errno.ECONNREFUSED: "connection refused by {peer}",
+    errno.EHOSTUNREACH: "{peer} is not reachable",
+    errno.ENETUNREACH: "the network of {peer} is not reachable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a transfer that curl gave up."""
+
+    code: int
+    status: int
+    os_errno: int
+    peer: str
+    is_http: bool
+    # Set when curl resolved the host's name again and it was the resolver that had trouble.
+    name_may_resolve_later: bool = False
+
+
+def of_curl(facts: Facts) -> TransferFailed:
+    """Explain an error of libcurl."""
+    code = facts.code
+    host = facts.peer.rpartition(":")[0]
+    phrase = _TRANSIENT_CURL.get(code) or _LASTING_CURL.get(code) or f"the transfer failed ({code})"
+    retryable = code in _TRANSIENT_CURL or facts.name_may_resolve_later
+    if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR) and facts.os_errno:
+        phrase = _CONNECT_ERRNO.get(facts.os_errno, phrase)
+        retryable = retryable or facts.os_errno in _TRANSIENT_ERRNO
+    detail = phrase.format(peer=facts.peer, host=host)
+    if not facts.is_http and facts.status >= 400:
+        detail += f" (its reply: {facts.status})"
+        retryable = retryable or facts.status < 500
+    return TransferFailed(detail, retryable=retryable)
+
+
+def of_status(status: int, retry_after_s: float | None = None) -> TransferFailed:
+    """Explain an HTTP status that is no success."""
+    try:
+        name = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        name = str(status)
+    retryable = status in _TRANSIENT_HTTP or 500 <= status < 600
+    return TransferFailed(
+        f"the server answered {name}", retryable=retryable, retry_after_s=retry_after_s
+    )
+
+
+def of_os_error(exc: OSError) -> TransferFailed:
+    """Explain a failed file operation."""
+    detail = f"the file cannot be used: {exc.strerror or 'unknown trouble'}"
+    return TransferFailed(detail, retryable=exc.errno in _TRANSIENT_ERRNO)
+
+
+def too_large(limit_bytes: int, seen_bytes: int | None = None) -> TransferFailed:
+    """Explain a source over the limit, with its announced size where one is known."""
+    seen = "more" if seen_bytes is None else f"{seen_bytes} bytes"
+    return TransferFailed(
+        f"the source has {seen}; the limit is {limit_bytes} bytes", kind=Kind.TOO_LARGE
+    )
+
+
+def forbidden(detail: str) -> TransferFailed:
+    """Explain a refusal by policy."""
+    return TransferFailed(detail, kind=Kind.FORBIDDEN)
+
+
+def source_error(failure: TransferFailed) -> CodedError:
+    """Give a failure the class and code of the fetching end."""
+    return _coded(_SOURCE[failure.kind], failure)
+
+
+def destination_error(failure: TransferFailed) -> CodedError:
+    """Give a failure the class and code of the uploading end."""
+    return _coded(_DESTINATION[failure.kind], failure)
+
+
+def _coded(error: type[CodedError], failure: TransferFailed) -> CodedError:
+    return error(failure.detail, retryable=failure.retryable, retry_after_s=failure.retry_after_s)

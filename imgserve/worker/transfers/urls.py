@@ -1,0 +1,100 @@
+"""URLs as transfers need them: encoded for the wire, credentials apart, fit to be logged."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+
+from imgserve.worker.transfers.trouble import TransferFailed
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21, "ftps": 990}
+
+# RFC 3986's pchar and "/", and "%" so that what is encoded already stays as it is.
+_PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+_QUERY_SAFE = _PATH_SAFE + "?[]"
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart: `url` goes to curl and holds no credentials."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """The peer as people write it."""
+        return f"{self.host}:{self.port or DEFAULT_PORTS.get(self.scheme, '?')}"
+
+    @property
+    def path_bytes(self) -> bytes:
+        """The path with its percent-encoding undone."""
+        return unquote_to_bytes(self.path)
+
+    def same_origin(self, other: Target) -> bool:
+        """Whether credentials for one may be shown to the other."""
+        return (self.scheme, self.endpoint) == (other.scheme, other.endpoint)
+
+
+def parse_target(url: str) -> Target:
+    """Take a URL apart and percent-encode what must be.
+
+    Non-ASCII text becomes UTF-8, a host name IDNA; existing %XX stay as they are. In `ftp` and
+    `file` a question mark belongs to the name.
+
+    Raises:
+        TransferFailed: the URL is malformed.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = _host(parts)
+    except ValueError as exc:  # UnicodeError of the idna codec is one
+        raise TransferFailed("the URL is malformed") from exc
+    userinfo = parts.netloc.rpartition("@")[0]
+    username, _, password = userinfo.partition(":")
+    username, password = unquote(username), unquote(password)
+    if _CONTROL.search(username + password) or not parts.scheme:
+        raise TransferFailed("the URL is malformed")
+    path, query = parts.path, parts.query
+    if parts.scheme not in ("http", "https") and query:
+        path, query = f"{path}?{query}", ""
+    path = _encode(path, _PATH_SAFE)
+    whole = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "") + path
+    if query:
+        whole += "?" + _encode(query, _QUERY_SAFE)
+    return Target(whole, parts.scheme, host, port, path, username, password)
+
+
+def redact(url: str) -> str:
+    """Return a URL without user info, query and fragment: fit for logs and messages."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "(malformed URL)"
+    if not parts.scheme or not (parts.netloc or parts.scheme == "file"):
+        return "(malformed URL)"
+    host = parts.netloc.rpartition("@")[2].partition(":")[0]
+    if "[" in parts.netloc:
+        host = f"[{parts.hostname}]"
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "") + parts.path
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    if ":" in host:
+        return f"[{host}]"
+    return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+def _encode(text: str, safe: str) -> str:
+    return _STRAY_PERCENT.sub("%25", quote(text, safe=safe))
