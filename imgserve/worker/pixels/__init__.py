@@ -4,6 +4,7 @@ They are the only place where untrusted image bytes are decoded. The worker impo
 without loading Pillow or a renderer; only the processes load those.
 """
 
+from imgserve.worker.pixels.fonts import fonts_report
 from imgserve.worker.pixels.head import ImageHead, read_head
 from imgserve.worker.pixels.pool import PixelPool
 from imgserve.worker.pixels.sandbox import sandbox_report
@@ -15,6 +16,7 @@ __all__ = [
     "PixelSettings",
     "Rendered",
     "Text",
+    "fonts_report",
     "read_head",
     "sandbox_report",
 ]

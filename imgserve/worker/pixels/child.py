@@ -42,8 +42,11 @@ class ChildProcess:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
             self._link = ours
-            self._process = subprocess.Popen(
-                _command(settings), stdin=theirs, stdout=subprocess.DEVNULL, env=_environment()
+            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+                _command(settings),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
             )
         self.sandbox: dict[str, bool | str] = {}
 
@@ -70,7 +73,7 @@ class ChildProcess:
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return int(self._process.pid)
 
     @property
     def alive(self) -> bool:
@@ -137,4 +140,4 @@ def _command(settings: PixelSettings) -> list[str]:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     root = str(Path(imgserve.__file__).parent.parent)
-    return kept | {"PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+    return kept | {"PYTHONPATH": root, "LANG": "C.UTF-8"}

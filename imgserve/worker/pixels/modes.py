@@ -63,5 +63,6 @@ def _through_profile(image: Image.Image, profile: bytes) -> Image.Image:
         renderingIntent=ImageCms.Intent.PERCEPTUAL,
         outputMode="RGB",
     )
-    assert converted is not None  # it is None only when converted in place
+    if converted is None:  # only when it is converted in place
+        raise ValueError("no image came out of the colour transform")
     return converted

@@ -1,19 +1,87 @@
-"""The table of operations: what a pixel process does for each number in a frame."""
+"""The table of operations, and what all of them need loaded before the process is locked."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
+# A JPEG with several pictures is opened by the plugins for MPO and TIFF.
+from PIL import Image, ImageCms, MpoImagePlugin, TiffImagePlugin  # noqa: F401
+
+from imgserve.request import ImageKind, Renderer
+from imgserve.worker.pixels.families import Fonts
 from imgserve.worker.pixels.frames import PixelOperation, Request
 from imgserve.worker.pixels.placeholder import placeholder
+from imgserve.worker.pixels.rasterize import rasterize
 from imgserve.worker.pixels.resize import resize
 from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.svg import check_svg
 
-OPERATIONS: dict[PixelOperation, Callable[[bytes, Request, PixelSettings], bytes]] = {
-    PixelOperation.RESIZE: resize,
-    PixelOperation.PLACEHOLDER: placeholder,
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a pixel process has at hand beside the job: limits and fonts."""
+
+    settings: PixelSettings
+    fonts: Fonts
+
+
+OPERATIONS: dict[PixelOperation, Callable[[bytes, Request, Tools], bytes]] = {
+    PixelOperation.RESIZE: lambda data, asked, tools: resize(data, asked, tools.settings),
+    PixelOperation.RASTERIZE: lambda data, asked, tools: rasterize(
+        data, asked, tools.settings, tools.fonts
+    ),
+    PixelOperation.CHECK_SVG: lambda data, _, tools: check_svg(data, tools.settings),
+    PixelOperation.PLACEHOLDER: lambda _, asked, __: placeholder(asked),
 }
 
+WARM_UP_PX = 64
+WARM_UP_MODES = {
+    ImageKind.PNG: ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    ImageKind.GIF: ("L", "P"),
+    ImageKind.JPEG: ("L", "RGB", "CMYK"),
+}
+WARM_UP_SVG = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><filter id="f">'
+    b'<feGaussianBlur stdDeviation="1"/></filter><g filter="url(#f)"><path d="M0 0h9v9z"/>%s</g>'
+    b"</svg>"
+)
+WARM_UP_TEXT = b'<text y="9" font-family="sans-serif">Text <tspan>text</tspan></text>'
 
-def warm_up(settings: PixelSettings) -> None:
-    """Load whatever is loaded lazily; once locked, nothing more can be."""
+
+def warm_up(tools: Tools) -> None:
+    """Run every operation once in every format.
+
+    Codecs, colour transforms, font libraries and Python's own modules are loaded at first use;
+    once the process is locked they cannot be.
+    """
+    srgb = ImageCms.createProfile("sRGB")
+    ImageCms.profileToProfile(Image.new("RGB", (1, 1)), srgb, srgb, outputMode="RGB")
+    for kind, modes in WARM_UP_MODES.items():
+        for mode in modes:
+            buffer = io.BytesIO()
+            Image.new(mode, (2 * WARM_UP_PX, 2 * WARM_UP_PX)).save(buffer, kind.value)
+            _perform(PixelOperation.RESIZE, kind, buffer.getvalue(), tools)
+        _perform(PixelOperation.PLACEHOLDER, kind, b"", tools)
+    svg = WARM_UP_SVG % (WARM_UP_TEXT if tools.fonts.generic else b"")
+    _perform(PixelOperation.CHECK_SVG, ImageKind.SVG, svg, tools)
+    for renderer in Renderer:
+        _perform(PixelOperation.RASTERIZE, ImageKind.SVG, svg, tools, renderer)
+
+
+def _perform(
+    operation: PixelOperation,
+    kind: ImageKind,
+    data: bytes,
+    tools: Tools,
+    renderer: Renderer = Renderer.RESVG,
+) -> None:
+    asked = Request(
+        operation=operation,
+        kind=kind,
+        width_px=WARM_UP_PX,
+        height_px=WARM_UP_PX,
+        renderer=renderer,
+    )
+    OPERATIONS[operation](data, asked, tools)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request, result_kind
-from imgserve.worker.pixels.settings import PixelSettings, Text
+from imgserve.worker.pixels.settings import Text
 
 WHITE = 255
 INK = 96
@@ -36,13 +36,11 @@ LAYOUTS: dict[Text, tuple[str, ...]] = {
 }
 
 
-def placeholder(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+def placeholder(asked: Request) -> bytes:
     """Draw and encode a placeholder; it has one channel, for every format is smallest so.
 
     Args:
-        data: nothing.
         asked: size in pixels, format and text.
-        settings: not used.
 
     Returns:
         The encoded picture, with the text centred, or without it when it would not be legible.

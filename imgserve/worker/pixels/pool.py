@@ -221,8 +221,10 @@ class PixelPool:
             try:
                 return await self._start()
             except (OSError, ProtocolError) as exc:  # TimeoutError, ConnectionError among them
-                log.error("a pixel process did not start: %s; next in %.1f s", exc, backoff_s)
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+                log.error(  # noqa: TRY400  # the process has said why; our own trace says nothing
+                    "a pixel process did not start: %s; next in %.1f s", exc, backoff_s
+                )
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
 
     async def _serve(self, child: ChildProcess) -> None:
@@ -254,7 +256,7 @@ class PixelPool:
         taker = self._queue.take()
         if taker.done():
             return taker.result()
-        child.watch(lambda: taker.done() or taker.set_result(None))
+        child.watch(lambda: None if taker.done() else taker.set_result(None))
         try:
             return await taker
         finally:

@@ -18,8 +18,9 @@ import time
 from imgserve.errors import CodedError, ConfigError, PixelsFailed
 from imgserve.worker.pixels import sandbox
 from imgserve.worker.pixels.decode import UNREADABLE
+from imgserve.worker.pixels.families import load_fonts
 from imgserve.worker.pixels.frames import DETAIL_LIMIT_BYTES, OK, Reply, Request, result_kind
-from imgserve.worker.pixels.operations import OPERATIONS, warm_up
+from imgserve.worker.pixels.operations import OPERATIONS, Tools, warm_up
 from imgserve.worker.pixels.settings import PixelSettings
 
 PR_SET_PDEATHSIG = 1
@@ -37,14 +38,20 @@ def main(settings: PixelSettings, parent: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     link = socket.socket(fileno=0)
     threading.stack_size(STACK_BYTES)
-    warm_up(settings)
+    tools = Tools(settings, load_fonts(settings.font_dirs))
+    warm_up(tools)
     try:
-        report = sandbox.lock(settings)
+        report = sandbox.lock(
+            memory_limit_bytes=settings.memory_limit_bytes,
+            readable=tools.fonts.files,
+            require=settings.require_sandbox,
+        )
     except ConfigError as exc:
-        print(exc, file=sys.stderr)
+        sys.stderr.write(f"{exc}\n")
         return EXIT_NO_SANDBOX
-    send(link, Reply.hello(json.dumps(report).encode()), json.dumps(report).encode())
-    server = threading.Thread(target=serve, args=(link, settings), name="pixels")
+    hello = json.dumps(report).encode()
+    send(link, Reply.hello(hello), hello)
+    server = threading.Thread(target=serve, args=(link, tools), name="pixels")
     server.start()
     server.join()
     return 0
@@ -57,16 +64,16 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(link: socket.socket, settings: PixelSettings) -> None:
+def serve(link: socket.socket, tools: Tools) -> None:
     """Answer one request after the other; the end of the stream is the order to leave."""
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
         asked = Request.unpack(header)
         data = link.recv(asked.size_bytes, socket.MSG_WAITALL) if asked.size_bytes else b""
         if len(data) < asked.size_bytes:
             return
-        limit_cpu(settings)
+        limit_cpu(tools.settings)
         started_s = time.perf_counter()
-        status, result = perform(data, asked, settings)
+        status, result = perform(data, asked, tools)
         del data
         reply = Reply(
             status=status,
@@ -79,19 +86,19 @@ def serve(link: socket.socket, settings: PixelSettings) -> None:
         send(link, reply, result)
 
 
-def perform(data: bytes, asked: Request, settings: PixelSettings) -> tuple[int, bytes]:
+def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes]:
     """Do the job; turn each failure into a code and a sentence."""
     try:
         operation = OPERATIONS[asked.operation]
-        return OK, operation(data, asked, settings)
+        return OK, operation(data, asked, tools)
     except CodedError as exc:
         return exc.code, detail_bytes(exc.detail)
     except MemoryError:
-        limit_mb = settings.memory_limit_bytes // 1_000_000
+        limit_mb = tools.settings.memory_limit_bytes // 1_000_000
         detail = f"the image needs more than the {limit_mb} MB of memory allowed"
     except UNREADABLE as exc:
         detail = f"the image could not be decoded: {exc}"
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001
         # A fault of this program, not of the image; still only this job may suffer from it.
         sys.excepthook(type(exc), exc, exc.__traceback__)
         detail = f"the image could not be processed: {type(exc).__name__}"

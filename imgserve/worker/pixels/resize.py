@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from imgserve.errors import SourceTooSmall
-from imgserve.worker.pixels.decode import orientation_of, open_source
+from imgserve.worker.pixels.decode import open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.geometry import Box, Size, cover_box, stored_box, turned

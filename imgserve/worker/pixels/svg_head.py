@@ -35,17 +35,17 @@ def find_root(data: bytes) -> bool:
         if end == offset:
             break
         if end < 0:
-            return _more(data, text)
+            return _more(data)
         offset = end
     if ROOT.match(text, offset):
         return True
     rest = text[offset : offset + ROOT_LIMIT_CHARS]
     if rest and (not rest.startswith("<") or re.search(r"[\s/>]", rest)):
         raise SourceUnreadable("the source is neither PNG, GIF, JPEG nor SVG")
-    return _more(data, text, root_seen=len(rest) == ROOT_LIMIT_CHARS)
+    return _more(data, root_seen=len(rest) == ROOT_LIMIT_CHARS)
 
 
-def _more(data: bytes, text: str, *, root_seen: bool = False) -> bool:
+def _more(data: bytes, *, root_seen: bool = False) -> bool:
     if root_seen or len(data) > PROLOG_LIMIT_CHARS:
         raise SourceUnreadable("the source has no svg element at its start")
     return False

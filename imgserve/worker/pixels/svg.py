@@ -1,0 +1,162 @@
+"""Read an SVG as XML, within limits, and make a copy that refers to nothing outside itself."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from imgserve.errors import SourceOfOtherKind, SvgInvalid
+from imgserve.request import ImageKind
+from imgserve.worker.pixels.head import read_head
+from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.svg_references import Budget, clean_references
+from imgserve.worker.pixels.svg_size import set_size
+
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
+XLINK_NAMESPACE = "http://www.w3.org/1999/xlink"
+# An SVG in an SVG in an SVG; renderers recurse into each.
+NESTING_LIMIT = 3
+
+# Drawing programs keep namespaces in entities, a few dozen of some 50 characters. Larger values
+# would let a small file grow: every use costs three bytes and gives all of the value.
+ENTITIES_LIMIT = 100
+ENTITY = re.compile(r"""<!ENTITY\s+[\w.:-]{1,100}\s+(?:"[^"&%<]{0,256}"|'[^'&%<]{0,256}')\s*>""")
+
+DECLARED_ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
+# By Python's names; others are not text encodings, or not ones of real files.
+ENCODINGS = re.compile(
+    r"utf-8|utf-16|ascii|iso8859-\d+|cp125\d|koi8-[ru]|shift_jis|euc_jp|gb2312|gbk|gb18030|big5"
+    r"|euc_kr"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanSvg:
+    """An SVG that is safe to hand to a renderer, and whether fonts are needed for it."""
+
+    text: str
+    has_text: bool
+
+
+def clean_svg(
+    data: bytes,
+    settings: PixelSettings,
+    *,
+    size_px: tuple[int, int] | None = None,
+    budget: Budget | None = None,
+) -> CleanSvg:
+    """Parse, check, strip and write an SVG again.
+
+    Args:
+        data: the file.
+        settings: the limits.
+        size_px: the viewport to render in; None leaves the root's size alone.
+        budget: what embedded pictures may still cost, for an SVG inside another.
+
+    Raises:
+        SvgInvalid: when it is not well-formed, nested too deeply, or uses entities to grow.
+        SourceOfOtherKind, SourceUnreadable: when it is no SVG.
+        SourceTooManyPixels: when embedded pictures have more pixels than the limit.
+    """
+    root = parse(data, settings)
+    if budget is None:
+        budget = Budget(settings.source_limit_pixels, settings.jpeg_scan_limit)
+
+    def clean_nested(nested: bytes) -> str | None:
+        if budget.nesting >= NESTING_LIMIT:
+            return None
+        budget.nesting += 1
+        try:
+            inner = clean_svg(nested, settings, budget=budget)
+        except SvgInvalid:
+            return None  # as a browser: a picture that is broken is not shown
+        finally:
+            budget.nesting -= 1
+        budget.has_text = budget.has_text or inner.has_text
+        return inner.text
+
+    has_text = clean_references(root, budget, clean_nested)
+    if size_px is not None:
+        set_size(root, *size_px)
+    # Without these ET would invent prefixes; elements without a namespace become SVG's, which
+    # is what their authors meant.
+    ET.register_namespace("", SVG_NAMESPACE)
+    ET.register_namespace("xlink", XLINK_NAMESPACE)
+    return CleanSvg(ET.tostring(root, encoding="unicode"), has_text or budget.has_text)
+
+
+def check_svg(data: bytes, settings: PixelSettings) -> bytes:
+    """Raise what `clean_svg` would raise; the result has no bytes."""
+    clean_svg(data, settings)
+    return b""
+
+
+def parse(data: bytes, settings: PixelSettings) -> ET.Element:
+    """Parse the file; no external entity or DTD is ever read, for expat has no handler for it."""
+    head = read_head(data, complete=True)
+    if head is None or head.kind is not ImageKind.SVG:
+        raise SourceOfOtherKind("the source is a picture, not an SVG")
+    text = decode(data)
+    require_plain_entities(text)
+    try:
+        # defusedxml would check the entities too, but needs the parser that is written in
+        # Python, which is several times slower.
+        parser = ET.XMLParser()  # noqa: S314
+        parser.feed(text)
+        root = parser.close()
+    except ET.ParseError as exc:
+        raise SvgInvalid(f"the SVG is not well-formed: {exc}") from exc
+    if local_name(root) != "svg":
+        raise SvgInvalid("the root element is not svg")
+    require_shallow(root, settings.svg_depth_limit)
+    return root
+
+
+def decode(data: bytes) -> str:
+    """Decode by the byte order mark, else the declaration, else as UTF-8.
+
+    Decoding here, and not in expat, makes the check for entities see what expat will see.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        name = "utf-16"
+    elif data.startswith(codecs.BOM_UTF8):
+        name = "utf-8-sig"
+    else:
+        declared = DECLARED_ENCODING.match(data)
+        name = declared[1].decode("ascii") if declared else "utf-8"
+    try:
+        known = codecs.lookup(name).name
+        if known != "utf-8-sig" and not ENCODINGS.fullmatch(known):
+            raise LookupError(known)  # noqa: TRY301
+        return data.decode(known)
+    except LookupError as exc:
+        raise SvgInvalid(f"the SVG's encoding is {name}, which is not supported") from exc
+    except UnicodeError as exc:
+        raise SvgInvalid(f"the SVG is not encoded in {name}, as it says") from exc
+
+
+def require_plain_entities(text: str) -> None:
+    """Allow entities that stand for a short plain text, and no others."""
+    declared = text.count("<!ENTITY")
+    if declared > ENTITIES_LIMIT or declared != len(ENTITY.findall(text)):
+        raise SvgInvalid(
+            f"the SVG declares entities other than up to {ENTITIES_LIMIT} short plain texts"
+        )
+
+
+def require_shallow(root: ET.Element, limit: int) -> None:
+    """Refuse deep nesting: renderers, and ET's writer, recurse once for each level."""
+    level = [root]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > limit:
+            raise SvgInvalid(f"the SVG nests elements deeper than the {limit} levels allowed")
+        level = [child for element in level for child in element]
+
+
+def local_name(element: ET.Element) -> str:
+    """Give an element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
