@@ -317,7 +317,7 @@ def _check_arguments(operation: Operation, args: Mapping[str, Any]) -> Renderer 
     renderer = args.get("renderer")
     if renderer is None:
         return None
-    if not isinstance(renderer, str) or renderer not in Renderer:
+    if not isinstance(renderer, str) or renderer not in Renderer.__members__.values():
         _refuse(115, f"renderer is {quoted(renderer)}; it can be resvg or cairosvg")
     return Renderer(renderer)
 
