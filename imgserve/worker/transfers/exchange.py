@@ -34,6 +34,8 @@ class Exchange:
     target: Target
     options: tuple[Option, ...]
     take: Callable[[bytes], None]
+    # Of the body; curl refuses an announced size before the first byte.
+    limit_bytes: int = 0
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     # FTP's replies in order, to tell which of several commands was refused.
@@ -65,6 +67,7 @@ class Exchange:
             if base.judges_addresses:
                 curl.setopt(pycurl.OPENSOCKETFUNCTION, self._opener(base.rules))
                 curl.setopt(pycurl.PREREQFUNCTION, self._gate(base.rules))
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, self.limit_bytes)
             for option, value in self.options:
                 curl.setopt(option, value)
         except (pycurl.error, ValueError, TypeError) as exc:
@@ -87,8 +90,14 @@ class Exchange:
             return self._stopped
         if is_http and code == pycurl.E_UNSUPPORTED_PROTOCOL:
             return trouble.forbidden("the server redirects to a scheme other than http and https")
-        if is_http and code == pycurl.E_FILESIZE_EXCEEDED and not 200 <= self.status < 300:
-            return trouble.of_status(self.status, self.retry_after_s)
+        if code == pycurl.E_FILESIZE_EXCEEDED:
+            if is_http and self.status != 200:
+                # An error page over the limit; the error is what matters.
+                return trouble.of_status(self.status, self.retry_after_s)
+            announced = self.headers.get("content-length", "")
+            return trouble.too_large(
+                self.limit_bytes, int(announced) if announced.isdecimal() else 0
+            )
         return trouble.of_curl(
             Facts(
                 code=code,

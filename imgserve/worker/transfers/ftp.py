@@ -34,11 +34,8 @@ class FtpTransfer:
         Raises:
             TransferFailed: it could not be fetched.
         """
-        options = (
-            *self._common(source, self._settings.fetch_timeout_s),
-            (pycurl.MAXFILESIZE_LARGE, inbox.limit_bytes),
-        )
-        exchange = Exchange(source, options, inbox.feed)
+        options = self._common(source, self._settings.fetch_timeout_s)
+        exchange = Exchange(source, options, inbox.feed, inbox.limit_bytes)
         await self._threads.run(source, lambda session: session.run(exchange))
 
     async def upload(self, parcel: Parcel) -> None:

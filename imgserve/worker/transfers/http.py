@@ -50,9 +50,8 @@ class HttpTransfer:
             (pycurl.FOLLOWLOCATION, 1),
             (pycurl.MAXREDIRS, self._settings.max_redirects),
             (pycurl.TIMEOUT_MS, int(self._settings.fetch_timeout_s * 1000)),
-            (pycurl.MAXFILESIZE_LARGE, inbox.limit_bytes),
         )
-        exchange = Exchange(source, options, take)
+        exchange = Exchange(source, options, take, inbox.limit_bytes)
         await self._engine.run(exchange)
         if exchange.status != 200:
             raise trouble.of_status(exchange.status, exchange.retry_after_s)

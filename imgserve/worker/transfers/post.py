@@ -59,7 +59,7 @@ class FormPost:
         field_name = parcel.destination.field_name
         form = find_form(page.page, page.charset, parcel.target.url, field_name)
         # A form that names the page itself has got the file already.
-        if form is None or (answer.ok and form.action == parcel.target.url):
+        if form is None or (answer.ok and _action(parcel.target, form).url == parcel.target.url):
             return None
         return form
 

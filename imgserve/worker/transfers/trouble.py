@@ -153,9 +153,9 @@ def of_os_error(exc: OSError) -> TransferFailed:
     return TransferFailed(detail, retryable=exc.errno in _TRANSIENT_ERRNO)
 
 
-def too_large(limit_bytes: int, seen_bytes: int | None = None) -> TransferFailed:
+def too_large(limit_bytes: int, seen_bytes: int = 0) -> TransferFailed:
     """Explain a source over the limit, with its announced size where one is known."""
-    seen = "more" if seen_bytes is None else f"{seen_bytes} bytes"
+    seen = f"{seen_bytes} bytes" if seen_bytes > limit_bytes else "more"
     return TransferFailed(
         f"the source has {seen}; the limit is {limit_bytes} bytes", kind=Kind.TOO_LARGE
     )
