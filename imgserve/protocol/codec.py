@@ -44,8 +44,7 @@ class Codec(Generic[Message]):
     def __init__(self, kinds: Iterable[type[Message]]) -> None:
         self._by_kind = {kind.KIND: kind for kind in kinds}  # type: ignore[attr-defined]
         self._fields: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-            kind: attrgetter(*(field.name for field in dataclasses.fields(kind)))  # type: ignore[arg-type]
-            for kind in self._by_kind.values()
+            kind: _reader(kind) for kind in self._by_kind.values()
         }
 
     def encode(self, message: Message) -> bytes:
@@ -72,6 +71,13 @@ class Codec(Generic[Message]):
             return message(*fields)
         except TypeError as exc:
             raise ProtocolError(f"{kind} has the wrong number of fields") from exc
+
+
+def _reader(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads all fields of a message in order; attrgetter of one name would give no tuple."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    read = attrgetter(*names)
+    return read if len(names) > 1 else lambda message: (read(message),)
 
 
 def _open(frame: bytes) -> tuple[object, object, tuple[Any, ...]]:
