@@ -1,0 +1,266 @@
+"""One submitter's life on an event loop: the ledger decides, the link carries, timers run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from imgserve.client.ledger import Entry, Ledger, Timing
+from imgserve.client.link import SEND_MARK, Link
+from imgserve.errors import ServiceUnavailable
+from imgserve.protocol.events import (
+    BrokerBeat,
+    DeadLetters,
+    EventsMessage,
+    JobState,
+    Refusal,
+    Refused,
+    Stats,
+)
+from imgserve.protocol.jobs import AskStats, Dead, JobsMessage, Replay
+
+Answer = TypeVar("Answer")
+
+TICK_S: Final = 0.25
+"""How often the timers are looked at: a fraction of the shortest of them."""
+
+PACE_S: Final = 0.02
+"""Between two batches of a recovery: at most 50,000 jobs a second."""
+
+PROBES_S: Final = (0.01, 0.03, 0.1, 0.3)
+"""When to ask the broker for a sign of life after connecting, rather than wait for its beat."""
+
+ASK_AGAIN_S: Final = (0.2, 0.5, 1.0)
+"""Waits before a question without an answer is asked again; the last one repeats."""
+
+
+def connection_path(where: str | os.PathLike[str] | Any) -> Path:
+    """Return the connection file's path, of a path or of settings."""
+    file = getattr(where, "connection_file", None)
+    return Path(file if file is not None else where)
+
+
+class Session:
+    """Outstanding jobs over a link. Everything here runs on the loop it was made on.
+
+    Args:
+        path: the broker's connection file.
+        timing: when things are said again.
+        on_congestion: called when submitting gets blocked (True) or free again (False).
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        timing: Timing | None = None,
+        on_congestion: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self.submitter = f"s-{os.urandom(12).hex()}"
+        self.ledger = Ledger(self.submitter, timing)
+        self.congested = False
+        self._on_congestion = on_congestion
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(
+            path=path,
+            submitter=self.submitter,
+            on_event=self._hear,
+            on_drained=self._settle,
+        )
+        self._questions: dict[str, list[asyncio.Future[JobState | Refused]]] = {}
+        self._stats: list[asyncio.Future[Mapping[str, Any]]] = []
+        self._letters: deque[asyncio.Future[DeadLetters]] = deque()
+        self._silent_since_s = self._loop.time()
+        self._pacing: asyncio.TimerHandle | None = None
+        self._probing: list[asyncio.TimerHandle] = []
+        if self._link.refresh():
+            self._probe()
+        self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+
+    def submit(self, entry: Entry) -> None:
+        """Take a job on and send it; the same id again joins the job that is already there."""
+        present = self.ledger.jobs.get(entry.job_id)
+        if present is not None and not self._joins(entry, present):
+            return
+        message = self.ledger.add(entry, self._loop.time())
+        if message is not None:
+            self._link.send(message)
+        self._settle()
+
+    async def ask(self, message: JobsMessage, job_id: str, timeout_s: float) -> JobState | Refused:
+        """Send a replay or cancel and return what the broker says of the job.
+
+        Raises: ServiceUnavailable 502 when nothing comes in time.
+        """
+        future: asyncio.Future[JobState | Refused] = self._loop.create_future()
+        self._questions.setdefault(job_id, []).append(future)
+        try:
+            return await self._insist(message, future, timeout_s)
+        finally:
+            waiting = self._questions[job_id]
+            waiting.remove(future)
+            if not waiting:
+                del self._questions[job_id]
+
+    async def stats(self, timeout_s: float) -> Mapping[str, Any]:
+        """Return the broker's figures, fresh."""
+        future: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
+        self._stats.append(future)
+        try:
+            return await self._insist(AskStats(self.submitter), future, timeout_s)
+        finally:
+            self._stats.remove(future)
+
+    async def dead(self, action: str, job_id: str, timeout_s: float) -> DeadLetters:
+        """Work with dead letters; asked once only, since a retry is not idempotent."""
+        message = Dead(self.submitter, action, job_id)
+        future: asyncio.Future[DeadLetters] = self._loop.create_future()
+        deadline_s = self._loop.time() + timeout_s
+        while not self.ledger.alive and self._loop.time() < deadline_s:
+            await asyncio.sleep(PACE_S)
+        self._letters.append(future)
+        self._link.send(message)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await future
+        except TimeoutError as exc:
+            raise ServiceUnavailable("the broker did not answer in time", code=502) from exc
+        finally:
+            if future in self._letters:
+                self._letters.remove(future)
+
+    async def close(self, flush_s: float) -> None:
+        """End: let submits be acknowledged for flush_s, then stop timers, then close sockets."""
+        deadline_s = self._loop.time() + flush_s
+        while self.ledger.unacknowledged and self._loop.time() < deadline_s:
+            await asyncio.sleep(PACE_S)
+        self._tick_timer.cancel()
+        for timer in (*self._probing, *filter(None, (self._pacing,))):
+            timer.cancel()
+        await self._link.close()
+
+    async def _insist(
+        self, message: JobsMessage, future: asyncio.Future[Answer], timeout_s: float
+    ) -> Answer:
+        deadline_s = self._loop.time() + timeout_s
+        waits = iter(ASK_AGAIN_S)
+        while (left_s := deadline_s - self._loop.time()) > 0:
+            self._link.send(message)
+            wait_s = min(next(waits, ASK_AGAIN_S[-1]), left_s)
+            await asyncio.wait((future,), timeout=wait_s)
+            if future.done():
+                return future.result()
+        raise ServiceUnavailable("the broker did not answer in time", code=502)
+
+    def _hear(self, message: EventsMessage) -> None:
+        now_s, entry = self._loop.time(), None
+        match message:
+            case JobState():
+                entry = self.ledger.hear_state(message, now_s)
+                self._answer(message)
+            case BrokerBeat():
+                self.ledger.hear_beat(message, now_s)
+            case Refused():
+                entry = self.ledger.hear_refused(message, now_s)
+                self._answer(message)
+            case Stats():
+                self.ledger.hear_life(message.epoch, now_s)
+                for future in self._stats:
+                    if not future.done():
+                        future.set_result(message.figures)
+            case DeadLetters():
+                self.ledger.hear_life(message.epoch, now_s)
+                if self._letters:
+                    self._letters.popleft().set_result(message)
+        if entry is not None:
+            _tell(entry)
+
+    def _joins(self, entry: Entry, present: Entry) -> bool:
+        """Settle two entries of one id; returns whether the new one is to be sent."""
+        if present.payload is None:
+            self.ledger.jobs.pop(present.job_id)
+            entry.watchers.append(partial(_mirror, present))
+            return True
+        if entry.payload in (None, present.payload):
+            present.watchers.append(partial(_mirror, entry))
+            _mirror(entry, present)
+        else:
+            detail = f"the id {entry.job_id} is in use for another request"
+            entry.refusal = Refused("here", 0, entry.job_id, Refusal.CONFLICT, detail)
+            entry.over = True
+            _tell(entry)
+        return False
+
+    def _answer(self, message: JobState | Refused) -> None:
+        for future in self._questions.get(message.job_id, ()):
+            if not future.done():
+                future.set_result(message)
+
+    def _settle(self) -> None:
+        """After each batch of news: go on with a recovery, and say whether there is room."""
+        ledger = self.ledger
+        if ledger.pending and self._pacing is None:
+            self._recover()
+        congested = self._link.blocked or ledger.full or ledger.held >= SEND_MARK
+        if congested is not self.congested:
+            self.congested = congested
+            self._on_congestion(congested)
+
+    def _recover(self) -> None:
+        """Say one batch of what is due; the next follows after a pause."""
+        self._pacing = None
+        if not self._link.blocked:
+            for message in self.ledger.due(self._loop.time()):
+                self._link.send(message)
+        if self.ledger.pending:
+            self._pacing = self._loop.call_later(PACE_S, self._recover)
+        else:
+            self._settle()
+
+    def _tick(self) -> None:
+        self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+        now_s, ledger = self._loop.time(), self.ledger
+        if ledger.silent(now_s):
+            self._silent_since_s = now_s
+            self._reconnect(force=True)
+        elif not ledger.alive:
+            again = now_s - self._silent_since_s > ledger.timing.silent_beats * ledger.timing.beat_s
+            if again:
+                self._silent_since_s = now_s
+            self._reconnect(force=again)
+        elif self._link.connection and self._link.connection.epoch != ledger.epoch:
+            self._reconnect(force=False)
+        if self._pacing is None:
+            self._recover()
+
+    def _reconnect(self, *, force: bool) -> None:
+        if self._link.refresh(force=force):
+            self.ledger.alive = False
+            self._probe()
+
+    def _probe(self) -> None:
+        """Its answer on the own topic proves the subscription sooner than the next beat."""
+        for timer in self._probing:
+            timer.cancel()
+        self._probing = [self._loop.call_later(delay_s, self._knock) for delay_s in PROBES_S]
+
+    def _knock(self) -> None:
+        if not self.ledger.alive:
+            self._link.send(Replay(self.submitter, ("probe",)))
+
+
+def _tell(entry: Entry) -> None:
+    for watcher in tuple(entry.watchers):
+        watcher(entry)
+
+
+def _mirror(follower: Entry, leader: Entry) -> None:
+    """Two handles of one job say the same."""
+    follower.latest, follower.refusal = leader.latest, leader.refusal
+    follower.dst_url, follower.over = leader.dst_url, leader.over
+    _tell(follower)
