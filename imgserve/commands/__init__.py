@@ -1,0 +1,1 @@
+"""The commands of `imgserve`, one file each, and what they share."""

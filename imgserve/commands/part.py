@@ -1,0 +1,133 @@
+"""One part of the service as the supervisor sees it: a child process that is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from imgserve.commands import processes
+
+FIRST_DELAY_S: Final = 1.0
+LONGEST_DELAY_S: Final = 30.0
+HEALTHY_AFTER_S: Final = 60.0
+"""A part that lived this long was well: its next restart is at once again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Backoff:
+    """How long to wait before the next restart: not at all, then 1 s doubling to 30 s."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def delay_s(self, lived_s: float) -> float:
+        """Return the wait after a life of this length."""
+        if lived_s >= HEALTHY_AFTER_S:
+            self._next_s = 0.0
+        delay_s = self._next_s
+        self._next_s = min(max(FIRST_DELAY_S, delay_s * 2), LONGEST_DELAY_S)
+        return delay_s
+
+
+class Part:
+    """A part's process, started again whenever it dies.
+
+    Args:
+        name: gateway, broker or worker.
+        words: its command line after the name.
+        pass_fds: descriptors that it inherits.
+        changed: called after every birth and death.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[str],
+        *,
+        changed: Callable[[], None],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.restarts = 0
+        self.died: asyncio.Event = asyncio.Event()
+        self._words = list(words)
+        self._pass_fds = tuple(pass_fds)
+        self._changed = changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Part {self.name} pid={self.pid} restarts={self.restarts}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of its live process."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Begin to keep it alive."""
+        self._task = asyncio.create_task(self._keep_alive())
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask it to end, wait, and kill it when the time is over."""
+        self._ending.set()
+        if self._task is None:
+            return
+        if self._process is not None:
+            processes.kill(self._process.pid, signal.SIGTERM)
+        ended, _ = await asyncio.wait([self._task], timeout=grace_s)
+        if not ended:
+            _log.warning("%s did not end in %.0f s and is killed", self.name, grace_s)
+            self.kill()
+            await asyncio.wait([self._task])
+
+    def kill(self) -> None:
+        """End its process at once."""
+        self._ending.set()
+        if self._process is not None:
+            processes.kill(self._process.pid, signal.SIGKILL)
+
+    async def _keep_alive(self) -> None:
+        backoff = Backoff()
+        while not self._ending.is_set():
+            born_s = time.monotonic()
+            code = await self._live()
+            if self._ending.is_set():
+                return
+            delay_s = backoff.delay_s(time.monotonic() - born_s)
+            _log.error("%s ended (%s); starts again in %.0f s", self.name, _ending(code), delay_s)
+            self.died.set()
+            try:
+                await asyncio.wait_for(self._ending.wait(), delay_s)
+            except TimeoutError:
+                self.restarts += 1
+
+    async def _live(self) -> int:
+        """Run it once, from birth to death; return its exit status."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "imgserve", self.name, f"--parent={os.getpid()}", *self._words),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=self._pass_fds,
+            start_new_session=True,  # Ctrl-C is for the supervisor, which stops parts in order
+        )
+        if self._ending.is_set():  # stop() came before there was a process to tell
+            self.kill()
+        self._changed()
+        try:
+            return await self._process.wait()
+        finally:
+            self._process = None
+            self._changed()
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

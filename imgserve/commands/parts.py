@@ -1,0 +1,161 @@
+"""`imgserve gateway | broker | worker`: one part, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from imgserve.commands import checks, logs
+from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.flags import add_settings, settings_from, to_flags
+from imgserve.commands.listening import address_of, listen, url_of
+from imgserve.commands.parser import Command
+from imgserve.commands.part import Part
+from imgserve.commands.processes import die_with
+from imgserve.commands.supervisor import MARGIN_S
+from imgserve.config import Settings
+
+Serve = Callable[[asyncio.Event], Awaitable[int]]
+
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every setting, and what only the supervisor says."""
+    add_settings(parser)
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--log-file", type=Path, default=None, help=hidden)
+    parser.add_argument("--parent", type=int, default=None, help=hidden)
+    parser.add_argument("--listen-fd", type=int, default=None, help=hidden)
+
+
+def run_broker(namespace: argparse.Namespace) -> int:
+    """Run the broker until it is told to stop."""
+    from imgserve.broker.server import serve  # noqa: PLC0415 (one part loads no other's libraries)
+
+    settings = settings_from(namespace)
+    checks.make_folder(settings.state_dir)
+    return _run("broker", namespace, lambda stop: serve(settings, stop=stop))
+
+
+def run_worker(namespace: argparse.Namespace) -> int:
+    """Run a worker until it is told to stop."""
+    from imgserve.worker.agent import serve  # noqa: PLC0415 (one part loads no other's libraries)
+
+    settings = settings_from(namespace)
+    checks.check_file_roots(settings)
+    return _run("worker", namespace, lambda stop: serve(settings, stop=stop))
+
+
+def run_gateway(namespace: argparse.Namespace) -> int:
+    """Run one gateway process, or several that share the port."""
+    settings = settings_from(namespace)
+    if namespace.listen_fd is not None:
+        listener = socket.socket(fileno=namespace.listen_fd)
+    else:
+        listener = listen(settings.host, settings.port, "-port")
+        print(f"imgserve gateway listens on {url_of(*address_of(listener))}", flush=True)
+    if settings.gateway_processes > 1:
+        return _run("gateway", namespace, lambda stop: _several(settings, listener, stop))
+
+    from imgserve.gateway.app import serve  # noqa: PLC0415 (one part loads no other's libraries)
+
+    return _run("gateway", namespace, lambda stop: serve(settings, stop=stop, listener=listener))
+
+
+async def _several(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> int:
+    """Keep several gateway processes alive on one socket."""
+    descriptor = listener.fileno()
+    words = [*to_flags(settings, gateway_processes=1), f"--listen-fd={descriptor}"]
+    parts = [
+        Part("gateway", words, changed=lambda: None, pass_fds=(descriptor,))
+        for _ in range(settings.gateway_processes)
+    ]
+    for part in parts:
+        part.start()
+    await stop.wait()
+    listener.close()
+    await asyncio.gather(*(part.stop(settings.answer_timeout_s + MARGIN_S) for part in parts))
+    return ExitCode.OK
+
+
+def _run(part: str, namespace: argparse.Namespace, serve: Serve) -> int:
+    """Serve until the first signal drains the part; the second ends it at once."""
+    if namespace.parent is not None and not die_with(namespace.parent):
+        return ExitCode.SOFTWARE  # the supervisor died before this part began to live
+    logs.configure(part, namespace.log_file)
+
+    async def live() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def signalled() -> None:
+            if stop.is_set():
+                _log.warning("told to stop a second time: ending at once")
+                os._exit(ExitCode.INTERRUPTED)
+            _log.info("told to stop")
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signalled)
+        return await serve(stop)
+
+    try:
+        return asyncio.run(live())
+    except Exception:  # noqa: BLE001 (whatever it is, the log must have it)
+        _log.exception("the %s ended by an error", part)
+        return ExitCode.SOFTWARE
+
+
+_DESCRIPTION: Final = """\
+Run the {part} alone, in the foreground, and log to stderr. The first SIGTERM or Ctrl-C lets it
+finish, the second ends it at once.
+
+{text}"""
+_GATEWAY: Final = """\
+It answers HTTP and finds the broker through the connection file.
+
+example:
+  imgserve gateway --connection /srv/imgserve/connection.json -port 8602"""
+_BROKER: Final = """\
+It keeps the queue and the journal, and writes the connection file that the others find it by.
+
+example:
+  imgserve broker --state /srv/imgserve"""
+_WORKER: Final = """\
+It does the jobs. Any number of workers, on any hosts, may join one broker; each needs a copy of
+its connection file.
+
+example:
+  imgserve worker --connection /srv/imgserve/connection.json --processes 4"""
+
+COMMANDS: Final = (
+    Command(
+        "gateway",
+        "run one part alone: the HTTP gateway",
+        _DESCRIPTION.format(part="gateway", text=_GATEWAY),
+        add_arguments,
+        run_gateway,
+    ),
+    Command(
+        "broker",
+        "run one part alone: the broker",
+        _DESCRIPTION.format(part="broker", text=_BROKER),
+        add_arguments,
+        run_broker,
+    ),
+    Command(
+        "worker",
+        "run one part alone: a worker",
+        _DESCRIPTION.format(part="worker", text=_WORKER),
+        add_arguments,
+        run_worker,
+    ),
+)

@@ -1,0 +1,55 @@
+"""STATE/service.json: what the supervisor says of itself and its parts, for `status` and `stop`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRecord:
+    """One state of the running service.
+
+    Args:
+        pid: the supervisor's.
+        version: the program version it runs.
+        url: where HTTP listens.
+        host, port: the same, as bound; port 0 is resolved.
+        started_at: when, as ISO 8601, for display.
+        phase: starting, running, or what a stop waits for.
+        parts: part name -> pids of its live processes.
+        restarts: how often a part was started again.
+    """
+
+    pid: int
+    version: str
+    url: str
+    host: str
+    port: int
+    started_at: str
+    phase: str = "starting"
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    restarts: int = 0
+
+    def write(self, path: Path) -> None:
+        """Write the file beside its place, readable by its owner alone, then rename it there."""
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(self), file, indent=2)
+        draft.rename(path)
+
+    @classmethod
+    def read(cls, path: Path) -> ServiceRecord | None:
+        """Return the record, or None where there is none that this version can read."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def service_file(state_dir: Path) -> Path:
+    """Return where the record of a service with this state folder is."""
+    return state_dir / "service.json"

@@ -1,0 +1,142 @@
+"""`imgserve status`: what runs, for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.flags import add_settings, settings_from
+from imgserve.commands.listening import http_status
+from imgserve.commands.parser import Command
+from imgserve.commands.pid_file import running_pid
+from imgserve.commands.service_file import ServiceRecord, service_file
+from imgserve.commands.status_view import show
+from imgserve.config import Settings
+
+DESCRIPTION: Final = """\
+Show the service with this state folder: its processes, every worker that is connected to its
+broker (those on other hosts too), and the queue. The exit code is 0 when it runs, 3 when not.
+
+examples:
+  imgserve status
+  imgserve status --json --state /srv/imgserve
+  imgserve status --connection connection.json      a broker that runs elsewhere"""
+
+BROKER_TIMEOUT_S: Final = 2.0
+"""A broker that hangs must not make status hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What could be found out.
+
+    Args:
+        running: the supervisor lives.
+        record: what it says of itself, if it does.
+        figures: the broker's, if it answered.
+        ready: HTTP says that jobs can be taken.
+    """
+
+    running: bool
+    record: ServiceRecord | None
+    figures: Mapping[str, Any] | None
+    ready: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --json and the settings that say which service."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_settings(parser, ["state", "connection"])
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Print what runs; return NOT_RUNNING when nothing does."""
+    settings = settings_from(namespace)
+    seen = look(settings)
+    if namespace.json:
+        print(json.dumps(document(seen, settings), indent=2))
+    else:
+        show(document(seen, settings))
+    return ExitCode.OK if seen.running or seen.figures is not None else ExitCode.NOT_RUNNING
+
+
+def look(settings: Settings) -> Seen:
+    """Ask the pid file, the supervisor's record, the gateway and the broker."""
+    running = running_pid(settings.pid_file) is not None
+    record = ServiceRecord.read(service_file(settings.state_dir)) if running else None
+    figures = None
+    if running or settings.connection is not None:
+        figures = ask_broker(settings.connection_file)
+    ready = False
+    if record is not None:
+        ready = asyncio.run(http_status(record.host, record.port, "/readyz")) == 200
+    return Seen(running, record, figures, ready)
+
+
+def ask_broker(connection_file: Path) -> Mapping[str, Any] | None:
+    """Return the broker's figures, or None when it does not answer in time."""
+    from imgserve.client import Client  # noqa: PLC0415 (only what needs ZeroMQ loads it)
+
+    answers: list[Mapping[str, Any]] = []
+
+    def ask() -> None:
+        try:
+            with Client(connection_file) as client:
+                answers.append(client.stats(timeout_s=BROKER_TIMEOUT_S))
+        except Exception:  # noqa: BLE001, S110 (whatever it is: the broker did not answer)
+            pass
+
+    if not connection_file.exists():
+        return None
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(BROKER_TIMEOUT_S + 0.5)
+    return answers[0] if answers else None
+
+
+def document(seen: Seen, settings: Settings) -> dict[str, Any]:
+    """Return the answer of `status --json`."""
+    record, figures = seen.record, seen.figures or {}
+    parts = record.parts if record else {}
+    gateways = parts.get("gateway", [])
+    return {
+        "running": seen.running,
+        "ready": seen.ready,
+        "phase": record.phase if record else "stopped",
+        "pid": record.pid if record else None,
+        "version": record.version if record else None,
+        "url": record.url if record else None,
+        "host": record.host if record else None,
+        "port": record.port if record else None,
+        "started_at": record.started_at if record else None,
+        "restarts": record.restarts if record else 0,
+        "state_dir": str(settings.state_dir),
+        "log_file": str(settings.log_file),
+        "connection_file": str(settings.connection_file),
+        "gateway": gateways[0] if gateways else None,
+        "gateways": gateways,
+        "broker": next(iter(parts.get("broker", [])), None),
+        "broker_answers": seen.figures is not None,
+        "epoch": figures.get("epoch"),
+        "uptime_s": figures.get("uptime_s"),
+        "workers": [dict(worker) for worker in figures.get("workers", ())],
+        "queue": {
+            "jobs_total": figures.get("jobs_total", {}),
+            "queue_length": figures.get("queue_length", 0),
+            "in_flight": figures.get("in_flight", 0),
+            "credit": figures.get("credit", 0),
+            "full": figures.get("full", False),
+        },
+    }
+
+
+COMMAND: Final = Command(
+    "status", "show what runs, its workers and its queue", DESCRIPTION, add_arguments, run
+)

@@ -1,0 +1,183 @@
+"""The supervisor: owns the HTTP port, starts the parts, keeps them alive, stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import imgserve
+from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.flags import to_flags
+from imgserve.commands.listening import address_of, http_status, url_of
+from imgserve.commands.part import Part
+from imgserve.commands.service_file import ServiceRecord, service_file
+from imgserve.config import Settings
+
+START_TIMEOUT_S: Final = 30.0
+"""Longest wait for the first worker: on a slow disk the image libraries load for seconds."""
+
+MARGIN_S: Final = 5.0
+"""What a part gets over its own drain time before it is killed."""
+
+BROKER_GRACE_S: Final = 15.0
+"""The broker only has to write its journal's last batch."""
+
+_READY_POLL_S: Final = 0.05
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """How the start went, told once: the service is ready, or why it is not."""
+
+    ready: bool
+    record: ServiceRecord
+    reason: str = ""
+
+
+class Supervisor:
+    """Runs gateway, broker and worker as child processes.
+
+    Args:
+        settings: of every part; they get them as flags.
+        listener: the bound HTTP socket. It stays open here, so that connections wait in its
+            backlog while a gateway is started again.
+        log_file: where the parts write their logs; None for stderr.
+        announce: told once how the start went.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        listener: socket.socket,
+        log_file: Path | None,
+        announce: Callable[[Announcement], None],
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._announce = announce
+        self._stop = asyncio.Event()
+        self._file = service_file(settings.state_dir)
+        host, port = address_of(listener)
+        self._record = ServiceRecord(
+            pid=os.getpid(),
+            version=imgserve.__version__,
+            url=url_of(host, port),
+            host=host,
+            port=port,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._parts = _parts(settings, listener, log_file, self._write)
+
+    async def run(self) -> ExitCode:
+        """Start, watch and stop the parts; return when none is left."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        self._write()
+        for part in self._parts:
+            part.start()
+        reason = await self._started()
+        if reason or self._stop.is_set():
+            await self._kill()
+        else:
+            self._phase("running")
+            self._announce(Announcement(ready=True, record=self._record))
+            await self._stop.wait()
+            await self._drain()
+        self._file.unlink(missing_ok=True)
+        self._settings.connection_file.unlink(missing_ok=True)  # the broker's task, if it could
+        if reason:
+            self._announce(Announcement(ready=False, record=self._record, reason=reason))
+        return ExitCode.UNAVAILABLE if reason else ExitCode.OK
+
+    def _signalled(self) -> None:
+        """The first signal drains, the second ends everything at once."""
+        if self._stop.is_set():
+            _log.warning("told to stop a second time: every part is killed")
+            for part in self._parts:
+                part.kill()
+        self._stop.set()
+
+    async def _started(self) -> str:
+        """Wait until a worker can take jobs; return why not, or nothing."""
+        ready = asyncio.create_task(self._ready())
+        deaths = [asyncio.create_task(part.died.wait()) for part in self._parts]
+        told = asyncio.create_task(self._stop.wait())
+        tasks = [ready, told, *deaths]
+        await asyncio.wait(tasks, timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        if ready.done() or told.done():
+            return ""
+        dead = [part.name for part in self._parts if part.died.is_set()]
+        if dead:
+            return f"the {' and the '.join(dead)} ended during the start"
+        return f"no worker was ready within {START_TIMEOUT_S:.0f} s"
+
+    async def _ready(self) -> None:
+        while await http_status(self._record.host, self._record.port, "/readyz") != 200:  # noqa: ASYNC110 (HTTP has no event to wait for)
+            await asyncio.sleep(_READY_POLL_S)
+
+    async def _drain(self) -> None:
+        """Gateways first: they answer who waits. Then workers: their reports need the broker."""
+        self._listener.close()  # nobody new is left waiting in the backlog
+        settings = self._settings
+        for name, grace_s in (
+            ("gateway", settings.answer_timeout_s + MARGIN_S),
+            ("worker", settings.drain_timeout_s + MARGIN_S),
+            ("broker", BROKER_GRACE_S),
+        ):
+            self._phase(f"stopping: waiting for the {name}")
+            _log.info("stopping the %s", name)
+            parts = [part for part in self._parts if part.name == name]
+            await asyncio.gather(*(part.stop(grace_s) for part in parts))
+
+    async def _kill(self) -> None:
+        for part in self._parts:
+            part.kill()
+        await asyncio.gather(*(part.stop(MARGIN_S) for part in self._parts))
+
+    def _phase(self, phase: str) -> None:
+        self._record = replace(self._record, phase=phase)
+        self._write()
+
+    def _write(self) -> None:
+        pids: dict[str, list[int]] = {}
+        for part in self._parts:
+            pids.setdefault(part.name, []).extend([part.pid] if part.pid else [])
+        restarts = sum(part.restarts for part in self._parts)
+        self._record = replace(self._record, parts=pids, restarts=restarts)
+        self._record.write(self._file)
+
+
+def _parts(
+    settings: Settings, listener: socket.socket, log_file: Path | None, changed: Callable[[], None]
+) -> list[Part]:
+    """The parts in the order of their start; each waits for the one it needs."""
+    words = to_flags(settings, state=settings.state_dir)
+    if log_file is not None:
+        words.append(f"--log-file={log_file}")
+    descriptor = listener.fileno()
+    gateway_words = [
+        *to_flags(settings, state=settings.state_dir, gateway_processes=1),
+        *words[len(words) - (log_file is not None) :],
+        f"--listen-fd={descriptor}",
+    ]
+    return [
+        Part("broker", words, changed=changed),
+        *(
+            Part("gateway", gateway_words, changed=changed, pass_fds=(descriptor,))
+            for _ in range(settings.gateway_processes)
+        ),
+        Part("worker", words, changed=changed),
+    ]
