@@ -49,6 +49,8 @@ class FtpServer:
         self.refuse: dict[str, str] = {}
         # Names (last parts of paths) that STOR refuses.
         self.refuse_names: set[str] = set()
+        # Replies, by their code, that are never sent.
+        self.withheld: set[str] = set()
         self.overwrites = overwrites
         self.commands: list[tuple[str, str]] = []
         self.connections = 0
@@ -95,6 +97,15 @@ class FtpServer:
         at = ":".join(self.credentials) if userinfo is None else userinfo
         return f"{scheme}://{at}{'@' if at else ''}127.0.0.1:{self.port}{path}"
 
+    def refusal(self, command: str, argument: str) -> str | None:
+        """Decide whether a command is to fail, and with which reply."""
+        path = Path(argument)
+        if command == "RNTO" and not self.overwrites and path.exists():
+            return "553 the file exists"
+        if command == "STOR" and path.name in self.refuse_names:
+            return "553 this name is refused"
+        return self.refuse.get(command)
+
     def said(self, command: str) -> list[str]:
         """Return the arguments with which a command came."""
         return [argument for name, argument in self.commands if name == command]
@@ -121,14 +132,13 @@ def _handler_class(owner: FtpServer, certificate: Certificate | None) -> Any:
             if owner.implicit:
                 super().handle()
 
+        def respond(self, resp: str, *args: Any, **kwargs: Any) -> None:
+            if resp[:3] not in owner.withheld:
+                super().respond(resp, *args, **kwargs)
+
         def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
             owner.commands.append((cmd, arg))
-            refusal = owner.refuse.get(cmd)
-            if cmd == "RNTO" and not owner.overwrites and (owner.root / arg.lstrip("/")).exists():
-                refusal = "553 the file exists"
-            if cmd == "STOR" and Path(arg).name in owner.refuse_names:
-                refusal = "553 this name is refused"
-            if refusal is not None:
+            if refusal := owner.refusal(cmd, self.fs.ftp2fs(arg) if cmd == "RNTO" else arg):
                 self.respond(refusal)
                 return
             super().pre_process_command(line, cmd, arg)

@@ -42,7 +42,11 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
 
     Raises:
         OSError: EXDEV for a way out, ELOOP for a symbolic link, and all that open(2) says.
+        ValueError: the path holds a NUL byte.
     """
+    if "\0" in path:
+        # ctypes would cut the path there, and another file than the one named would open.
+        raise ValueError("a path holds no NUL")
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
     for _ in range(_RACE_TRIES):
         opened: int = _libc.syscall(
