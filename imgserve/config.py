@@ -98,12 +98,8 @@ class Settings(BaseSettings):
     advertise: str = Field(
         "", description="host name that clients and workers reach the broker by; default: its bind"
     )
-    insecure: bool = Field(
-        False, description="let the broker bind beyond loopback without keys"
-    )
-    lease_s: Seconds = Field(
-        5, description="silence after which a worker's jobs go to others"
-    )
+    insecure: bool = Field(False, description="let the broker bind beyond loopback without keys")
+    lease_s: Seconds = Field(5, description="silence after which a worker's jobs go to others")
     beat_s: Seconds = Field(1, description="time between beats, of workers and of the broker")
     queue_limit: Count = Field(1_000_000, description="jobs that may wait; then code 501")
     retention_s: Seconds = Field(86_400, description="how long finished jobs are remembered")
@@ -141,9 +137,7 @@ class Settings(BaseSettings):
     allow_network: Networks = Field(
         (), description="network that jobs may reach although the defaults deny it (repeatable)"
     )
-    deny_network: Networks = Field(
-        (), description="network that jobs may not reach (repeatable)"
-    )
+    deny_network: Networks = Field((), description="network that jobs may not reach (repeatable)")
     jpeg_quality: int = Field(85, ge=1, le=100, description="quality of JPEG results, 1 to 100")
     renderer: Literal["resvg", "cairosvg"] = Field("resvg", description="default SVG renderer")
     require_sandbox: bool = Field(

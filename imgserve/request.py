@@ -231,7 +231,9 @@ def _check_shape(document: Mapping[str, Any]) -> Operation:
         missing, extra = sorted(KEYS - document.keys()), sorted(document.keys() - KEYS)
         found = [f"missing: {', '.join(missing)}"] if missing else []
         found += [f"not known: {', '.join(map(quoted, extra))}"] if extra else []
-        _refuse(101, f"a request has exactly the keys {', '.join(sorted(KEYS))} ({'; '.join(found)})")
+        _refuse(
+            101, f"a request has exactly the keys {', '.join(sorted(KEYS))} ({'; '.join(found)})"
+        )
     operation = document["operationType"]
     if not isinstance(operation, str) or operation not in SOURCE_EXTENSIONS:
         _refuse(102, f"operationType is {quoted(operation)}; it can be resize or rasterize")
@@ -406,5 +408,3 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _refuse(code: int, detail: str) -> NoReturn:
     raise RequestInvalid(detail, code=code)
-
-

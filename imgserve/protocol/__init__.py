@@ -1,0 +1,1 @@
+"""What travels between the parts: message kinds, their frames, and where the broker is."""

@@ -215,6 +215,4 @@ class DeadLetters:
         checks.text("detail", self.detail)
 
 
-EventsMessage = (
-    Welcome | TurnedAway | JobState | Refused | BrokerBeat | Stats | DeadLetters
-)
+EventsMessage = Welcome | TurnedAway | JobState | Refused | BrokerBeat | Stats | DeadLetters

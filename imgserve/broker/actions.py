@@ -1,0 +1,182 @@
+"""What the core asks of the server, and what the server tells the core besides messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from imgserve.broker.job import Row
+from imgserve.protocol.events import EventsMessage
+from imgserve.protocol.lane import LaneMessage
+from imgserve.protocol.reports import Hello
+
+# --- actions: core -> server
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Journal a new job; answered by `Appended`, or by `AppendFailed`."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Journal the progress of an unfinished job; answered by `Updated`."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Journal a terminal state; answered by `Finished`."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read waiting jobs whose (rank, id) follows; answered by `Loaded`."""
+
+    after: tuple[float, str]
+    limit: int
+
+
+class Purpose(StrEnum):
+    """Why a job is looked up."""
+
+    REPLAY = "replay"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Read jobs by id; answered by `LookedUp`."""
+
+    job_ids: tuple[str, ...]
+    asker: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Publish an event under a topic."""
+
+    topic: str
+    message: EventsMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message down a worker's lane."""
+
+    incarnation: str
+    message: LaneMessage
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLane:
+    """Bind a lane; answered by `LaneOpened` or `LaneRefused`."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLane:
+    """Close a lane and forget what is still in it."""
+
+    incarnation: str
+
+
+Action = Append | Update | Finish | Load | LookUp | Say | Send | OpenLane | CloseLane
+
+# --- events: server -> core
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Rows are on disk: (job id, None), or (job id, the row that was there before)."""
+
+    results: tuple[tuple[str, Row | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFailed:
+    """Rows could not be written; the jobs were not taken."""
+
+    job_ids: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """The progress of these jobs is on disk."""
+
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The terminal states of these jobs are on disk."""
+
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Waiting jobs in order; fewer than the limit asked for means that there are no more."""
+
+    rows: tuple[Row, ...]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """Rows found; ids without a row are unknown."""
+
+    job_ids: tuple[str, ...]
+    rows: tuple[Row, ...]
+    asker: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOpened:
+    """A lane is bound."""
+
+    incarnation: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRefused:
+    """No lane could be bound."""
+
+    incarnation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """Nobody listens to this topic any more."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+InternalEvent = (
+    Appended
+    | AppendFailed
+    | Updated
+    | Finished
+    | Loaded
+    | LookedUp
+    | LaneOpened
+    | LaneRefused
+    | Unsubscribed
+    | Tick
+)

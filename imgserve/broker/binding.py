@@ -1,0 +1,139 @@
+"""The broker's bound sockets and their endpoints."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from imgserve.config import Settings
+from imgserve.errors import ConfigError
+from imgserve.protocol.codec import topic_prefix
+from imgserve.protocol.connection import Connection
+from imgserve.protocol.sockets import new_socket
+
+EVENTS_HIGH_WATER_MARK: Final = 100_000
+"""Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
+
+STOP_LINGER_MS: Final = 1_000
+
+
+class Binding:
+    """Sockets jobs, reports (PULL) and events (XPUB), bound.
+
+    Args:
+        advertise: the host that others reach them by.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Every lane is a socket (the default limit is 1,023), and a worker's join needs one more.
+        self.context.set(zmq.MAX_SOCKETS, 65_535)
+        host = settings.broker_host
+        self.advertise = settings.advertise or ("127.0.0.1" if _unspecified(host) else _url(host))
+        self.jobs = new_socket(self.context, zmq.PULL)
+        self.reports = new_socket(self.context, zmq.PULL)
+        self.events = new_socket(self.context, zmq.XPUB, high_water_mark=EVENTS_HIGH_WATER_MARK)
+        self._topics: set[bytes] = set()
+        wanted = _wanted_ports(settings)
+        ports = [
+            _bind(socket, _url(host), port)
+            for socket, port in zip((self.jobs, self.reports, self.events), wanted, strict=True)
+        ]
+        endpoints = [f"tcp://{self.advertise}:{port}" for port in ports]
+        self.jobs_endpoint, self.reports_endpoint, self.events_endpoint = endpoints
+
+    def read_subscriptions(self) -> list[str]:
+        """Take note of who listens to what; return topics that lost their last listener."""
+        gone: list[str] = []
+        while True:
+            try:
+                frame = self.events.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return gone
+            prefix = frame[1:]
+            if frame[:1] == b"\x01":
+                self._topics.add(prefix)
+            elif frame[:1] == b"\x00":
+                self._topics.discard(prefix)
+                if prefix.endswith(b" "):
+                    gone.append(prefix[:-1].decode("ascii", "replace"))
+
+    def has_listener(self, topic: str) -> bool:
+        """Whether somebody listens to this topic, or to everything."""
+        return topic_prefix(topic) in self._topics or b"" in self._topics
+
+    def close(self) -> None:
+        """Close the sockets, giving events under way a moment."""
+        for socket in (self.jobs, self.reports):
+            socket.close(linger=0)
+        self.events.close(linger=STOP_LINGER_MS)
+        self.context.term()
+
+
+@contextmanager
+def bind_all(settings: Settings) -> Iterator[Binding]:
+    """Bind the broker's sockets for the length of a block.
+
+    Raises: ConfigError when an address is taken, or not to be bound without keys.
+    """
+    _check_exposure(settings)
+    binding = Binding(settings)
+    try:
+        yield binding
+    finally:
+        binding.close()
+
+
+def _check_exposure(settings: Settings) -> None:
+    host = settings.broker_host
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not settings.insecure:
+        raise ConfigError(
+            f"broker_host = {host!r}: whoever reaches the broker's ports can run jobs, and they "
+            "have no keys; bind 127.0.0.1, or say --insecure where the network itself is trusted"
+        )
+
+
+def _wanted_ports(settings: Settings) -> tuple[int, int, int]:
+    """The configured ports; with port 0 those of the former life, so that peers find it again."""
+    if settings.broker_port:
+        return settings.broker_port, settings.broker_port + 1, settings.broker_port + 2
+    return _former_ports(settings.connection_file) or (0, 0, 0)
+
+
+def _former_ports(path: Path) -> tuple[int, int, int] | None:
+    try:
+        former = Connection.read(path)
+        endpoints = (former.jobs, former.reports, former.events)
+        jobs, reports, events = (int(each.rpartition(":")[2]) for each in endpoints)
+    except (OSError, ValueError, ConfigError):
+        return None
+    return jobs, reports, events
+
+
+def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
+    try:
+        if port:
+            socket.bind(f"tcp://{host}:{port}")
+            return port
+        return int(socket.bind_to_random_port(f"tcp://{host}"))
+    except zmq.ZMQError as exc:
+        raise ConfigError(
+            f"the broker cannot bind {host}:{port}: {exc} (broker_host, broker_port)"
+        ) from exc
+
+
+def _unspecified(host: str) -> bool:
+    return host in ("0.0.0.0", "::", "*")  # noqa: S104 (compared, not bound)
+
+
+def _url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,176 @@
+"""One job as the broker knows it, and its row in the journal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from imgserve.broker.states import Phase
+from imgserve.protocol.events import JobState, State
+
+SUBMITTERS_LIMIT: Final = 4
+"""Topics that hear of one job: a resubmit from another gateway joins, the oldest leaves."""
+
+REASONS_LIMIT: Final = 20
+"""Ends of earlier attempts that are kept with a job."""
+
+
+class Row(NamedTuple):
+    """A job in the journal; `progress` is msgpack that only this module reads."""
+
+    job_id: str
+    submitter: str
+    priority: int
+    rank: float
+    digest: bytes
+    state: str
+    progress: bytes
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Job:
+    """A job in memory.
+
+    Args:
+        rank: wall-clock seconds of its submit, less what its priority is worth: lowest goes first.
+        digest: of the payload, to tell the same job from another with its id.
+        attempt: counts dispatches, for fencing; attempts: those that count against the job.
+        accepted: some attempt was accepted: the placeholder is up.
+        unsaid: that is not on disk yet, and so was not said.
+        verdict: a code to end with once the failure placeholder is up; 0: work on.
+        state: the terminal state, once ending.
+    """
+
+    job_id: str
+    submitters: tuple[str, ...]
+    priority: int
+    rank: float
+    digest: bytes
+    payload: bytes
+    phase: Phase = Phase.STORING
+    attempt: int = 0
+    attempts: int = 0
+    retries: int = 0
+    crashes: int = 0
+    accepted: bool = False
+    unsaid: bool = False
+    cancelled: bool = False
+    verdict: int = 0
+    dst_url: str = ""
+    state: State | None = None
+    code: int = 0
+    detail: str = ""
+    reasons: tuple[str, ...] = ()
+    seconds: Mapping[str, float] | None = None
+    width_px: int = 0
+    height_px: int = 0
+    size_bytes: int = 0
+    incarnation: str = ""
+    sent_s: float = 0.0
+    final_seq: int = 0
+    stamp: int = field(default=0, compare=False)
+
+    def visible_state(self) -> State:
+        """The state that submitters see; once accepted it never looks queued again."""
+        if self.phase is Phase.ENDED and self.state is not None:
+            return self.state
+        if self.accepted:
+            return State.ACCEPTED
+        if self.phase in (Phase.DISPATCHED, Phase.ENDING):
+            return State.DISPATCHED
+        return State.QUEUED
+
+    def add_submitter(self, topic: str) -> None:
+        """Let one more topic hear of this job."""
+        if topic not in self.submitters:
+            self.submitters = (*self.submitters[-SUBMITTERS_LIMIT + 1 :], topic)
+
+    def add_reason(self, reason: str) -> None:
+        """Keep why an attempt ended."""
+        sentence = f"attempt {self.attempt}: {reason}"[:500]
+        self.reasons = (*self.reasons[-REASONS_LIMIT + 1 :], sentence)
+
+    def event(self, epoch: str, seq: int, state: State | None = None) -> JobState:
+        """Return the event that says the job's state (or an earlier one) on one topic."""
+        shown = state or self.visible_state()
+        final = shown.terminal
+        return JobState(
+            epoch=epoch,
+            seq=seq,
+            job_id=self.job_id,
+            state=shown,
+            dst_url=self.dst_url if self.accepted or final else "",
+            code=self.code if final else 0,
+            detail=self.detail if final else "",
+            attempts=self.attempts,
+            reasons=self.reasons,
+            seconds=self.seconds if final else None,
+            width_px=self.width_px if final else 0,
+            height_px=self.height_px if final else 0,
+            size_bytes=self.size_bytes if final else 0,
+        )
+
+
+_PROGRESS: Final = (
+    "attempts",
+    "retries",
+    "crashes",
+    "accepted",
+    "cancelled",
+    "verdict",
+    "dst_url",
+    "code",
+    "detail",
+    "reasons",
+    "seconds",
+    "width_px",
+    "height_px",
+    "size_bytes",
+)
+"""What of a job outlives the broker; later versions may add names at the end."""
+
+_FRESH: Final[bytes] = msgpack.packb({})
+
+
+def digest_of(payload: bytes) -> bytes:
+    """Return 16 bytes that tell payloads apart (BLAKE2b, RFC 7693)."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
+
+
+def row_of(job: Job) -> Row:
+    """Return the row that stands for the job now; a job that ended well keeps no payload."""
+    fresh = not job.attempt and job.state is None and not job.cancelled
+    progress = _FRESH if fresh else msgpack.packb({name: getattr(job, name) for name in _PROGRESS})
+    keep = job.state is None or job.state is State.FAILED
+    return Row(
+        job.job_id,
+        job.submitters[-1],
+        job.priority,
+        job.rank,
+        job.digest,
+        job.state or State.QUEUED,
+        progress,
+        job.payload if keep else b"",
+    )
+
+
+def job_of(row: Row) -> Job:
+    """Return the job of a row: waiting, or ended with its terminal state."""
+    progress: dict[str, Any] = msgpack.unpackb(row.progress, use_list=False)
+    state = State(row.state)
+    return Job(
+        job_id=row.job_id,
+        submitters=(row.submitter,),
+        priority=row.priority,
+        rank=row.rank,
+        digest=row.digest,
+        payload=row.payload,
+        phase=Phase.ENDED if state.terminal else Phase.QUEUED,
+        state=state if state.terminal else None,
+        **{name: progress[name] for name in _PROGRESS if name in progress},
+    )

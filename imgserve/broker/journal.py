@@ -1,0 +1,296 @@
+"""The journal: SQLite in WAL mode, written in batches by a thread of its own (group commit).
+
+The server puts the core's actions in and gets events out, in an order that the core relies on:
+`Appended`, `Updated` and `Finished` of a batch after its commit, then what was read in the same
+transaction. A PostgreSQL journal would have the same five methods.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from imgserve.broker import actions as act
+from imgserve.broker.actions import InternalEvent
+from imgserve.broker.job import Row
+from imgserve.broker.salvage import open_or_salvage
+
+log = logging.getLogger(__name__)
+
+BATCH_LIMIT: Final = 5_000
+"""Operations in one transaction: a commit then takes tens of milliseconds, not seconds."""
+
+RETRY_S: Final = 0.5
+"""Wait after a failed commit (a full disk) before trying again."""
+
+PRUNE_EVERY_S: Final = 10.0
+PRUNE_LIMIT: Final = 5_000
+"""Finished jobs forgotten in one transaction."""
+
+_COLUMNS: Final = "id, submitter, priority, rank, digest, state, progress, payload"
+_APPEND: Final = f"INSERT INTO job ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"  # noqa: S608
+_UPDATE: Final = "UPDATE job SET submitter = ?, progress = ? WHERE id = ?"
+_FINISH: Final = (
+    "UPDATE job SET submitter = ?, state = ?, progress = ?, payload = ?, finished_s = ? "
+    "WHERE id = ?"
+)
+_LOAD: Final = (
+    f"SELECT {_COLUMNS} FROM job WHERE state = 'queued' AND (rank, id) > (?, ?) "  # noqa: S608
+    "ORDER BY rank, id LIMIT ?"
+)
+_FIND: Final = f"SELECT {_COLUMNS} FROM job WHERE id = ?"  # noqa: S608 (constants only)
+
+JournalAction = act.Append | act.Update | act.Finish | act.Load | act.LookUp
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query for people, run in the journal's thread; reply is called by whoever drains."""
+
+    ask: Callable[[sqlite3.Connection], Any]
+    reply: Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the journal held when it was opened."""
+
+    waiting: int
+    life: int
+    clean: bool
+
+
+class Journal:
+    """The journal of one broker.
+
+    Args:
+        path: the database file; its folder exists.
+        retention_s: how long finished jobs are remembered.
+        retention_jobs: how many of them at most.
+        notify: called in the journal's thread when `drain` has something.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention_s: float,
+        retention_jobs: int,
+        notify: Callable[[], object],
+    ) -> None:
+        self._retention_s = retention_s
+        self._retention_jobs = retention_jobs
+        self._notify = notify
+        self._inbox: queue.SimpleQueue[JournalAction | Question | None] = queue.SimpleQueue()
+        self._outbox: deque[InternalEvent | Callable[[], None]] = deque()
+        self._carried: list[JournalAction] = []
+        self._pruned_s = 0.0
+        self.failing = ""
+        self._database = open_or_salvage(path)
+        self.recovered = self._recover()
+        self._thread = threading.Thread(target=self._run, name="journal")
+        self._thread.start()
+
+    def _recover(self) -> Recovered:
+        """Count what waits, and begin a new life."""
+        with self._database as database:
+            meta = dict(database.execute("SELECT key, value FROM meta"))
+            life = int(meta.get("life", 0)) + 1
+            database.execute("REPLACE INTO meta VALUES ('life', ?), ('clean', '0')", (str(life),))
+            count = "SELECT count(*) FROM job WHERE state = 'queued'"
+            (waiting,) = database.execute(count).fetchone()
+        return Recovered(waiting, life, meta.get("clean") == "1")
+
+    def put(self, action: JournalAction | Question) -> None:
+        """Hand over an action; its event comes out of `drain`."""
+        self._inbox.put(action)
+
+    def drain(self) -> list[InternalEvent]:
+        """Return the events that are due, and answer the questions."""
+        events: list[InternalEvent] = []
+        while self._outbox:
+            entry = self._outbox.popleft()
+            if callable(entry):
+                entry()
+            else:
+                events.append(entry)
+        return events
+
+    def close(self, *, clean: bool) -> None:
+        """Commit what was put in, and stop.
+
+        Args:
+            clean: no worker holds a job, so the next life need not wait for leases to end.
+        """
+        if clean:
+            self.put(Question(_mark_clean, lambda _: None))
+        self._inbox.put(None)
+        self._thread.join()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        self._database.isolation_level = None
+        while self._turn(self._database):
+            pass
+        self._database.close()
+
+    def _turn(self, database: sqlite3.Connection) -> bool:
+        """Commit one batch; False when it was the last."""
+        batch, more = self._take_batch()
+        if batch:
+            self._commit(database, batch)
+        if not more and self._carried:
+            log.error(
+                "the journal ends with %d records that the disk did not take: %s",
+                len(self._carried),
+                self.failing,
+            )
+        if time.monotonic() - self._pruned_s > PRUNE_EVERY_S and not self.failing:
+            self._prune(database)
+        return more
+
+    def _take_batch(self) -> tuple[list[JournalAction | Question], bool]:
+        batch: list[JournalAction | Question] = list(self._carried)
+        try:
+            timeout_s = RETRY_S if self._carried else PRUNE_EVERY_S
+            entry = self._inbox.get(timeout=timeout_s)
+            while entry is not None:
+                batch.append(entry)
+                if len(batch) >= BATCH_LIMIT:
+                    return batch, True
+                entry = self._inbox.get_nowait()
+        except queue.Empty:
+            return batch, True
+        return batch, False
+
+    def _commit(self, database: sqlite3.Connection, batch: list[JournalAction | Question]) -> None:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            events = _write(database, batch)
+            events += _read(database, batch)
+            database.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._fail(database, batch, exc)
+            return
+        if self.failing:
+            log.warning("the journal can write again")
+        self.failing = ""
+        self._carried = []
+        self._outbox.extend(events)
+        self._notify()
+
+    def _fail(
+        self,
+        database: sqlite3.Connection,
+        batch: list[JournalAction | Question],
+        exc: sqlite3.Error,
+    ) -> None:
+        """Refuse the new jobs of a batch that could not be written; keep the rest for later."""
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        if not self.failing:
+            log.error("the journal cannot write (%s): new jobs are refused until it can", exc)
+        self.failing = str(exc)
+        refused = tuple(entry.row.job_id for entry in batch if isinstance(entry, act.Append))
+        self._carried = [entry for entry in batch if not isinstance(entry, act.Append | Question)]
+        for entry in batch:
+            if isinstance(entry, Question):
+                self._inbox.put(entry)
+        if refused:
+            detail = f"the journal cannot write: {exc}"
+            self._outbox.append(act.AppendFailed(refused, detail))
+        self._notify()
+        time.sleep(RETRY_S)
+
+    def _prune(self, database: sqlite3.Connection) -> None:
+        """Forget finished jobs past their time or number, a slice at a time."""
+        self._pruned_s = time.monotonic()
+        oldest = "SELECT id FROM job WHERE finished_s IS NOT NULL ORDER BY finished_s LIMIT ?"
+        try:
+            aged = database.execute(
+                f"DELETE FROM job WHERE finished_s < ? AND id IN ({oldest})",  # noqa: S608
+                (time.time() - self._retention_s, PRUNE_LIMIT),
+            ).rowcount
+            count = "SELECT count(*) FROM job WHERE finished_s IS NOT NULL"
+            surplus = database.execute(count).fetchone()[0] - self._retention_jobs
+            if surplus > 0:
+                database.execute(
+                    f"DELETE FROM job WHERE id IN ({oldest})",  # noqa: S608
+                    (min(surplus, PRUNE_LIMIT),),
+                )
+            if aged >= PRUNE_LIMIT or surplus > PRUNE_LIMIT:
+                self._pruned_s -= PRUNE_EVERY_S  # there is more: go on with the next batch
+        except sqlite3.Error as exc:
+            log.warning("old jobs could not be forgotten: %s", exc)
+
+
+def _write(
+    database: sqlite3.Connection, batch: Sequence[JournalAction | Question]
+) -> list[InternalEvent | Callable[[], None]]:
+    appended: list[tuple[str, Row | None]] = []
+    updates: dict[str, Row] = {}
+    finishes: dict[str, Row] = {}
+    for entry in batch:
+        if isinstance(entry, act.Append):
+            inserted = database.execute(_APPEND, entry.row).rowcount
+            appended.append((entry.row.job_id, None if inserted else _find(database, entry.row[0])))
+        elif isinstance(entry, act.Update):
+            updates[entry.row.job_id] = entry.row
+        elif isinstance(entry, act.Finish):
+            finishes[entry.row.job_id] = entry.row
+    database.executemany(
+        _UPDATE,
+        [(row[1], row[6], row[0]) for row in updates.values() if row.job_id not in finishes],
+    )
+    now_s = time.time()
+    database.executemany(
+        _FINISH, [(row[1], row[5], row[6], row[7], now_s, row[0]) for row in finishes.values()]
+    )
+    events: list[InternalEvent | Callable[[], None]] = []
+    if appended:
+        events.append(act.Appended(tuple(appended)))
+    if updates:
+        events.append(act.Updated(tuple(updates)))
+    if finishes:
+        events.append(act.Finished(tuple(finishes)))
+    return events
+
+
+def _read(
+    database: sqlite3.Connection, batch: Sequence[JournalAction | Question]
+) -> list[InternalEvent | Callable[[], None]]:
+    """Answer what was asked, after all writes of the batch: the core counts on this order."""
+    events: list[InternalEvent | Callable[[], None]] = []
+    for entry in batch:
+        if isinstance(entry, act.Load):
+            rows = database.execute(_LOAD, (*entry.after, entry.limit))
+            events.append(act.Loaded(tuple(map(Row._make, rows)), entry.limit))
+        elif isinstance(entry, act.LookUp):
+            found = (_find(database, job_id) for job_id in entry.job_ids)
+            rows_found = tuple(row for row in found if row is not None)
+            events.append(act.LookedUp(entry.job_ids, rows_found, entry.asker, entry.purpose))
+        elif isinstance(entry, Question):
+            events.append(_answered(entry, entry.ask(database)))
+    return events
+
+
+def _answered(question: Question, answer: Any) -> Callable[[], None]:
+    return lambda: question.reply(answer)
+
+
+def _find(database: sqlite3.Connection, job_id: str) -> Row | None:
+    row = database.execute(_FIND, (job_id,)).fetchone()
+    return None if row is None else Row._make(row)
+
+
+def _mark_clean(database: sqlite3.Connection) -> None:
+    database.execute("REPLACE INTO meta VALUES ('clean', '1')")

@@ -1,0 +1,122 @@
+"""The waiting line: ready jobs by rank, delayed jobs by time, and the tail that stays on disk.
+
+A million waiting jobs do not fit in memory, so the line holds a window of the lowest ranks; jobs
+past its `horizon` are only in the journal and are loaded when the window runs low.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+from imgserve.broker.job import Job
+from imgserve.broker.states import Phase
+
+Key = tuple[float, str]
+FIRST: Final[Key] = (float("-inf"), "")
+
+
+class Line:
+    """Jobs in phase QUEUED.
+
+    Args:
+        window: jobs in memory after a spill; twice as many are held before one.
+        jobs: every stored, unfinished job in memory, by id; spilled jobs leave it.
+    """
+
+    def __init__(self, *, window: int, jobs: dict[str, Job]) -> None:
+        self._window = window
+        self._jobs = jobs
+        self._ready: list[tuple[float, str, int]] = []
+        self._delayed: list[tuple[float, str, int]] = []
+        self._stamp = 0
+        self.ready_count = 0
+        self.delayed_count = 0
+        self.on_disk = 0
+        self.horizon: Key | None = None  # None: everything is in memory
+        self.loading = False
+
+    def __len__(self) -> int:
+        return self.ready_count + self.delayed_count + self.on_disk
+
+    def belongs_on_disk(self, job: Job) -> bool:
+        """Whether a job newly stored lies past the horizon; it is then counted, not held."""
+        return self.horizon is not None and (job.rank, job.job_id) > self.horizon
+
+    def add(self, job: Job) -> None:
+        """Put a job in the line, ready to go."""
+        self._stamp += 1
+        job.stamp = self._stamp
+        heapq.heappush(self._ready, (job.rank, job.job_id, job.stamp))
+        self.ready_count += 1
+        if self.ready_count > 2 * self._window:
+            self._spill()
+
+    def delay(self, job: Job, until_s: float) -> None:
+        """Put a job in the line, ready at a time."""
+        self._stamp += 1
+        job.stamp = self._stamp
+        heapq.heappush(self._delayed, (until_s, job.job_id, job.stamp))
+        self.delayed_count += 1
+
+    def wake(self, now_s: float) -> None:
+        """Make the delayed jobs ready whose time has come."""
+        while self._delayed and self._delayed[0][0] <= now_s:
+            _, job_id, stamp = heapq.heappop(self._delayed)
+            job = self._valid(job_id, stamp)
+            if job is not None:
+                self.delayed_count -= 1
+                self.add(job)
+
+    def pop(self) -> Job | None:
+        """Take the ready job of the lowest rank."""
+        while self._ready:
+            _, job_id, stamp = heapq.heappop(self._ready)
+            job = self._valid(job_id, stamp)
+            if job is not None:
+                self.ready_count -= 1
+                job.stamp = 0
+                return job
+        return None
+
+    def remove(self, job: Job) -> None:
+        """Take this job out; its heap entry goes stale and is dropped when it surfaces."""
+        if any(stamp == job.stamp for _, _, stamp in self._delayed):
+            self.delayed_count -= 1
+        else:
+            self.ready_count -= 1
+        job.stamp = 0
+
+    @property
+    def wants_load(self) -> bool:
+        """Whether the window is low and the journal holds more."""
+        return self.on_disk > 0 and not self.loading and self.ready_count < self._window // 2
+
+    def loaded(self, jobs: list[Job], *, limit: int) -> None:
+        """Take what the journal gave for a load of at most limit jobs after the horizon."""
+        self.loading = False
+        if jobs and len(jobs) == limit:
+            self.horizon = (jobs[-1].rank, jobs[-1].job_id)
+            self.on_disk = max(self.on_disk - len(jobs), 1)
+        else:
+            self.horizon = None
+            self.on_disk = 0
+        for job in jobs:
+            if job.job_id not in self._jobs:  # a retried job is here already
+                self._jobs[job.job_id] = job
+                self.add(job)
+
+    def _valid(self, job_id: str, stamp: int) -> Job | None:
+        job = self._jobs.get(job_id)
+        return job if job is not None and job.stamp == stamp and job.phase is Phase.QUEUED else None
+
+    def _spill(self) -> None:
+        """Leave all but the window to the journal, where every one of these jobs stands."""
+        entries = sorted(entry for entry in self._ready if self._valid(entry[1], entry[2]))
+        self._ready, dropped = entries[: self._window], entries[self._window :]
+        for _, job_id, _ in dropped:
+            del self._jobs[job_id]
+        last = self._ready[-1]
+        self.horizon = (last[0], last[1])
+        self.ready_count = len(self._ready)
+        self.on_disk += len(dropped)

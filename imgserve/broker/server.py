@@ -1,0 +1,341 @@
+"""The broker's process: sockets and journal around the core; it decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from imgserve import __version__
+from imgserve.broker import actions as act
+from imgserve.broker import dead
+from imgserve.broker.binding import bind_all
+from imgserve.broker.core import Core
+from imgserve.broker.figures import figures_of
+from imgserve.broker.inbox import Inbox
+from imgserve.broker.journal import Journal, Question
+from imgserve.broker.lanes import Lanes, NoLaneError
+from imgserve.broker.policy import Policy
+from imgserve.config import Settings
+from imgserve.errors import ConfigError
+from imgserve.protocol import events, jobs, reports
+from imgserve.protocol.codec import (
+    JOBS,
+    LANE,
+    PROTOCOL_VERSION,
+    REPORTS,
+    VersionMismatch,
+    encode_event,
+)
+from imgserve.protocol.connection import Connection
+
+log = logging.getLogger(__name__)
+
+TURN_LIMIT: Final = 500
+"""Messages taken from one socket in a turn, so that a flood on one does not starve the other."""
+
+STORING_LIMIT: Final = 20_000
+"""Jobs handed to the journal and not yet on disk, before reading pauses."""
+
+TICK_S: Final = 0.1
+"""How late a lease or a delay may be noticed."""
+
+STOP_LINGER_MS: Final = 1_000
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
+    """Run the broker until stop is set; return its exit code.
+
+    Raises: ConfigError when it cannot start, with what to do about it.
+    """
+    with ExitStack() as stack:
+        server = Server(settings, stack)
+        await server.run(stop)
+    return 0
+
+
+class Server:
+    """One life of the broker.
+
+    Args:
+        stack: closes what was opened, last first: sockets, then journal, then lock.
+    """
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        _raise_descriptor_limit()
+        self._settings = settings
+        state_dir = settings.state_dir
+        stack.enter_context(_lock(state_dir / "broker.lock"))
+        self._loop = asyncio.get_running_loop()
+        self._turn_due = False
+        self._running = True
+        self._journal = Journal(
+            state_dir / "journal.sqlite3",
+            retention_s=settings.retention_s,
+            retention_jobs=settings.retention_jobs,
+            notify=lambda: self._loop.call_soon_threadsafe(self._turn_soon),
+        )
+        stack.callback(self._close_journal)
+        self._core = self._new_core()
+        self._binding = stack.enter_context(bind_all(settings))
+        context = self._binding.context
+        self._lanes = Lanes(
+            context,
+            host=settings.broker_host,
+            advertise=self._binding.advertise,
+            first_port=settings.broker_port and settings.broker_port + 3,
+        )
+        stack.callback(self._lanes.close_all, STOP_LINGER_MS)
+        self._jobs = Inbox(self._binding.jobs, JOBS, "jobs")
+        self._reports = Inbox(self._binding.reports, REPORTS, "reports")
+        self._started_s = time.monotonic()
+        self._said_full = False
+        self._performers: dict[type, Callable[[Any], None]] = {
+            act.Append: self._journal.put,
+            act.Update: self._journal.put,
+            act.Finish: self._journal.put,
+            act.Load: self._journal.put,
+            act.LookUp: self._journal.put,
+            act.Say: lambda action: self._say(action.topic, action.message),
+            act.Send: self._send,
+            act.OpenLane: self._open_lane,
+            act.CloseLane: lambda action: self._lanes.close(action.incarnation),
+        }
+
+    def _new_core(self) -> Core:
+        recovered = self._journal.recovered
+        now_s = time.monotonic()
+        wait_s = self._settings.lease_s if recovered.waiting and not recovered.clean else 0
+        if recovered.waiting:
+            log.info(
+                "%d unfinished jobs recovered; dispatch begins in %g s", recovered.waiting, wait_s
+            )
+        return Core(
+            policy=Policy.of(self._settings),
+            epoch=f"{recovered.life}-{secrets.token_hex(4)}",
+            wall_offset_s=time.time() - now_s,
+            waiting_on_disk=recovered.waiting,
+            hold_until_s=now_s + wait_s,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop is set, then let running jobs end and the journal settle."""
+        connection_file = self._settings.connection_file
+        self._write_connection(connection_file)
+        for socket in (self._binding.jobs, self._binding.reports, self._binding.events):
+            self._loop.add_reader(socket.fileno(), self._turn)
+        beats = asyncio.ensure_future(self._beat_forever())
+        ticks = asyncio.ensure_future(self._tick_forever())
+        log.info("broker %s serves %s", self._core.epoch, self._binding.jobs_endpoint)
+        try:
+            await stop.wait()
+            await self._drain()
+        finally:
+            for task in (beats, ticks):
+                task.cancel()
+            await asyncio.gather(beats, ticks, return_exceptions=True)
+            for socket in (self._binding.jobs, self._binding.reports, self._binding.events):
+                self._loop.remove_reader(socket.fileno())
+            self._running = False
+            connection_file.unlink(missing_ok=True)
+            log.info("broker %s has stopped", self._core.epoch)
+
+    def _write_connection(self, path: Path) -> None:
+        Connection(
+            protocol=PROTOCOL_VERSION,
+            version=__version__,
+            epoch=self._core.epoch,
+            jobs=self._binding.jobs_endpoint,
+            reports=self._binding.reports_endpoint,
+            events=self._binding.events_endpoint,
+        ).write(path)
+
+    async def _drain(self) -> None:
+        """Take no more jobs; give those that workers hold time to end; settle the journal."""
+        self._core.draining = True
+        self._beat()
+        deadline_s = time.monotonic() + self._settings.drain_timeout_s
+        while self._core.fleet.in_flight or self._core.storing:
+            if time.monotonic() > deadline_s:
+                break
+            await asyncio.sleep(TICK_S / 2)
+
+    def _close_journal(self) -> None:
+        self._journal.close(clean=not self._core.fleet.in_flight)
+
+    # --- turns
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Take what has come in, decide, act.
+
+        The sockets' descriptors signal edges only: what may still be waiting brings another turn.
+        """
+        self._turn_due = False
+        if not self._running:
+            return
+        now_s = time.monotonic()
+        for event in self._journal.drain():
+            self._handle(event, now_s)
+        more = self._read(self._reports, now_s)
+        if not self._paused:
+            more |= self._read(self._jobs, now_s)
+        for topic in self._binding.read_subscriptions():
+            self._handle(act.Unsubscribed(topic), now_s)
+        for action in self._core.flush():
+            self._perform(action)
+        self._lanes.flush()
+        if self._full != self._said_full:
+            self._beat()
+        if more:
+            self._turn_soon()
+
+    @property
+    def _full(self) -> bool:
+        return self._core.full or bool(self._journal.failing)
+
+    @property
+    def _paused(self) -> bool:
+        """Whether reading jobs waits: TCP and the senders' high-water marks then hold them."""
+        return len(self._core.storing) >= STORING_LIMIT or (
+            self._core.full and not self._core.draining
+        )
+
+    def _read(self, inbox: Inbox[Any], now_s: float) -> bool:
+        """Handle up to a turn's worth of messages; True when there may be more."""
+        for _ in range(TURN_LIMIT):
+            try:
+                message = inbox.read()
+            except VersionMismatch as exc:
+                if exc.kind == reports.Hello.KIND:
+                    away = events.TurnedAway(self._core.epoch, exc.sender, True, str(exc))
+                    self._say(exc.sender, away)
+                continue
+            if message is None:
+                return False
+            if isinstance(message, jobs.AskStats):
+                self._say(message.submitter, self._stats())
+            elif isinstance(message, jobs.Dead):
+                self._dead(message)
+            else:
+                self._handle(message, now_s)
+        return True
+
+    def _handle(self, event: object, now_s: float) -> None:
+        for action in self._core.handle(event, now_s):
+            self._perform(action)
+
+    def _perform(self, action: act.Action) -> None:
+        self._performers[type(action)](action)
+
+    def _send(self, action: act.Send) -> None:
+        self._lanes.send(action.incarnation, LANE.encode(action.message))
+
+    def _say(self, topic: str, message: events.EventsMessage) -> None:
+        if self._binding.has_listener(topic):
+            self._binding.events.send(encode_event(topic, message), zmq.NOBLOCK)
+
+    def _open_lane(self, action: act.OpenLane) -> None:
+        hello = action.hello
+        answer: act.LaneOpened | act.LaneRefused
+        try:
+            answer = act.LaneOpened(hello.incarnation, self._lanes.open(hello.incarnation))
+            log.info("worker %d on %s joins with %d slots", hello.pid, hello.host, hello.slots)
+        except NoLaneError as exc:
+            answer = act.LaneRefused(hello.incarnation, str(exc))
+            log.warning("worker %d on %s gets no lane: %s", hello.pid, hello.host, exc)
+        self._handle(answer, time.monotonic())
+
+    # --- time
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._beat()
+            if self._binding.has_listener(events.STATS_TOPIC):
+                self._say(events.STATS_TOPIC, self._stats())
+            await asyncio.sleep(self._settings.beat_s)
+
+    def _beat(self) -> None:
+        self._said_full = self._full
+        beat = events.BrokerBeat(self._core.epoch, self._settings.beat_s, self._said_full)
+        self._say(events.BEAT_TOPIC, beat)
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._handle(act.Tick(), time.monotonic())
+            self._turn()
+
+    # --- people
+
+    def _stats(self) -> events.Stats:
+        now_s = time.monotonic()
+        figures = figures_of(self._core, now_s)
+        figures |= {"uptime_s": now_s - self._started_s, "full": self._full}
+        return events.Stats(self._core.epoch, figures)
+
+    def _dead(self, message: jobs.Dead) -> None:
+        asks: dict[jobs.DeadAction, Callable[..., Any]] = {
+            jobs.DeadAction.LIST: dead.list_letters,
+            jobs.DeadAction.SHOW: partial(dead.find_letter, job_id=message.job_id),
+            jobs.DeadAction.RETRY: partial(dead.find_letter, job_id=message.job_id),
+            jobs.DeadAction.DROP: partial(dead.drop_letter, job_id=message.job_id),
+        }
+        ask = asks[jobs.DeadAction(message.action)]
+        self._journal.put(Question(ask, partial(self._answer_dead, message)))
+
+    def _answer_dead(self, message: jobs.Dead, answer: Any) -> None:
+        letters: tuple[dead.Letter, ...] = ()
+        detail = ""
+        if message.action == jobs.DeadAction.LIST:
+            letters = answer
+        elif not answer:
+            detail = f"there is no dead letter {message.job_id}"
+        elif message.action == jobs.DeadAction.SHOW:
+            letters = (answer,)
+        elif message.action == jobs.DeadAction.DROP:
+            detail = f"dropped {message.job_id}"
+        else:
+            job_id = secrets.token_hex(16)
+            again = jobs.Submit(job_id, message.submitter, answer["priority"], answer["payload"])
+            self._handle(again, time.monotonic())
+            letters = ({"id": message.job_id, "retried_as": job_id},)
+            detail = f"{message.job_id} is tried again as {job_id}"
+        self._say(message.submitter, events.DeadLetters(self._core.epoch, letters, detail))
+
+
+def _raise_descriptor_limit() -> None:
+    """A lane and its connection cost two or three descriptors a worker."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _lock(path: Path) -> Any:
+    """Keep a second broker off the same journal.
+
+    Raises: ConfigError when there is one already, or the folder cannot be written.
+    """
+    try:
+        file = path.open("a")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise ConfigError(f"another broker already serves {path.parent}") from exc
+    except OSError as exc:
+        raise ConfigError(f"the state folder {path.parent} cannot be used: {exc}") from exc
+    os.set_inheritable(file.fileno(), False)
+    return file
