@@ -1,0 +1,62 @@
+"""The memory that sources may take in one worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class MemoryBudget:
+    """Divides the worker's memory for sources among its jobs.
+
+    Half of it is the slots' own: each job may always hold `allowance_bytes`, and most sources
+    need no more and never wait. The other half is shared by larger sources, first come, first
+    served. A job holds at most one reservation, and one alone always fits: nothing waits for ever.
+
+    Args:
+        total_bytes: for all sources together.
+        slots: how many jobs the worker holds at most.
+    """
+
+    def __init__(self, total_bytes: int, slots: int) -> None:
+        self.allowance_bytes = max(1, total_bytes // (2 * slots))
+        self._shared_bytes = max(1, total_bytes - slots * self.allowance_bytes)
+        self._free_bytes = self._shared_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<MemoryBudget {self._free_bytes} bytes free, {len(self._waiting)} wait>"
+
+    async def reserve(self, size_bytes: int) -> int:
+        """Wait until so much of the shared half is free, in order of arrival.
+
+        Returns: what was reserved, for `release`: less than asked where the whole half is less.
+        """
+        size_bytes = min(size_bytes, self._shared_bytes)
+        if not self._waiting and size_bytes <= self._free_bytes:
+            self._free_bytes -= size_bytes
+            return size_bytes
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (size_bytes, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._serve()
+            else:  # its turn came in the same moment
+                self.release(size_bytes)
+            raise
+        return size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """Give a reservation back."""
+        self._free_bytes += size_bytes
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free_bytes:
+            size_bytes, turn = self._waiting.popleft()
+            self._free_bytes -= size_bytes
+            turn.set_result(None)

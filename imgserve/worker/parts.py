@@ -1,0 +1,67 @@
+"""From the settings to the parts of a worker."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from imgserve.config import Settings
+from imgserve.worker.capacity import default_processes, default_slots, read_cpus
+from imgserve.worker.inspection import SourceLimits
+from imgserve.worker.pixels import PixelSettings
+from imgserve.worker.transfers import TransferSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many pixel processes a worker keeps, and how many jobs it holds at once."""
+
+    processes: int
+    slots: int
+
+
+def build_capacity(settings: Settings) -> Capacity:
+    """Settle what the settings leave to the machine."""
+    processes = settings.processes
+    if processes == "auto":
+        processes = default_processes(read_cpus(environment=os.environ))
+    return Capacity(processes, settings.slots or default_slots(processes))
+
+
+def build_transfer_settings(settings: Settings) -> TransferSettings:
+    """Map the settings to those of the transfers."""
+    return TransferSettings(
+        connect_timeout_s=settings.connect_timeout_s,
+        fetch_timeout_s=settings.fetch_timeout_s,
+        upload_timeout_s=settings.upload_timeout_s,
+        source_limit_bytes=settings.source_limit_bytes,
+        file_roots=settings.file_root,
+        allow_networks=settings.allow_network,
+        deny_networks=settings.deny_network,
+        verify_tls=settings.verify_tls,
+        ca_file=None if settings.ca_file is None else str(settings.ca_file),
+    )
+
+
+def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
+    """Map the settings to those of the pixel processes."""
+    return PixelSettings(
+        processes=processes,
+        # Above 95 a JPEG grows and nothing is gained: Pillow's documentation says so.
+        jpeg_quality=min(95, settings.jpeg_quality),
+        renderer=settings.renderer,
+        pixel_timeout_s=settings.pixel_timeout_s,
+        source_limit_pixels=settings.source_limit_pixels,
+        source_limit_bytes=settings.source_limit_bytes,
+        svg_limit_bytes=settings.svg_limit_bytes,
+        require_sandbox=settings.require_sandbox,
+    )
+
+
+def build_source_limits(settings: Settings) -> SourceLimits:
+    """Map the settings to what a source may be."""
+    return SourceLimits(
+        size_bytes=settings.source_limit_bytes,
+        svg_bytes=settings.svg_limit_bytes,
+        pixels=settings.source_limit_pixels,
+    )
