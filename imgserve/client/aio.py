@@ -53,6 +53,7 @@ class AsyncJob:
         """Wait until the placeholder is in place.
 
         Returns: `{"dstURL": …}`, every tag replaced.
+
         Raises:
             RequestInvalid: rejected, with its code.
             JobFailed: failed or cancelled before it was accepted.
@@ -73,22 +74,23 @@ class AsyncJob:
         if reached(entry):
             return
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        in_time: asyncio.Future[bool] = loop.create_future()
+
+        def settle(verdict: bool) -> None:
+            if not in_time.done():
+                in_time.set_result(verdict)
 
         def watch(entry: Entry) -> None:
-            if not future.done() and reached(entry):
-                future.set_result(None)
+            if reached(entry):
+                settle(True)
 
         entry.watchers.append(watch)
-        timer = loop.call_later(timeout_s, future.cancel)
+        timer = loop.call_later(timeout_s, settle, False)
         try:
-            await future
-        except asyncio.CancelledError:
-            if loop.time() < timer.when():
-                raise  # the caller was cancelled, not the wait
-            raise ServiceUnavailable(
-                f"no answer on job {entry.job_id} in {timeout_s:g} s", code=502
-            ) from None
+            if not await in_time:
+                raise ServiceUnavailable(
+                    f"no answer on job {entry.job_id} in {timeout_s:g} s", code=502
+                )
         finally:
             timer.cancel()
             entry.watchers.remove(watch)
@@ -153,7 +155,7 @@ class AsyncClient:
         self,
         request: RequestLike,
         id: str | None = None,
-        priority: int | None = None,  # noqa: A002
+        priority: int | None = None,
     ) -> AsyncJob:
         """Check and submit a request; waits only for backpressure.
 

@@ -40,7 +40,7 @@ def prepare(request: RequestLike, job_id: str | None, priority: int) -> Entry:
     contract.check(document)
     try:
         payload = contract.canonical(document)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise RequestUnparsable("the request holds a value that JSON has no word for") from exc
     size_bytes = max(len(payload), len(request) if isinstance(request, bytes) else 0)
     if size_bytes > contract.REQUEST_LIMIT_BYTES:

@@ -58,6 +58,7 @@ class Job:
         """Wait until the placeholder is in place.
 
         Returns: `{"dstURL": …}`, every tag replaced.
+
         Raises:
             RequestInvalid: rejected, with its code.
             JobFailed: failed or cancelled before it was accepted.
@@ -148,7 +149,7 @@ class Client:
         self,
         request: RequestLike,
         id: str | None = None,
-        priority: int | None = None,  # noqa: A002
+        priority: int | None = None,
     ) -> Job:
         """Check and submit a request; blocks only for backpressure.
 

@@ -1,0 +1,1 @@
+"""The gateway: the HTTP interface, on the same client that native users have."""

@@ -1,0 +1,79 @@
+"""One gateway process: from its listening socket to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Final
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from imgserve.client import AsyncClient
+from imgserve.config import Settings
+from imgserve.errors import ConfigError
+from imgserve.gateway.base import BODY_DRAINED_BYTES
+from imgserve.gateway.routes import application
+from imgserve.gateway.service import Service
+
+log = logging.getLogger(__name__)
+
+HEADERS_LIMIT_BYTES: Final = 32 * 1024
+"""A request's headers: cookies of a shared domain included, abuse not."""
+
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted: a burst of web applications, not a flood."""
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event, listen_fd: int | None = None) -> int:
+    """Serve HTTP until asked to stop.
+
+    Args:
+        settings: the settings.
+        stop: set to end: no new connections, waiting requests answered, then the rest.
+        listen_fd: a bound, listening socket to use instead of host and port: how several
+            processes share one.
+
+    Returns: the exit code, 0.
+    Raises: ConfigError when host and port cannot be listened on.
+    """
+    sockets = _sockets(settings, listen_fd)
+    async with AsyncClient(settings, flush_s=1) as client:
+        service = Service(settings, client)
+        server = HTTPServer(
+            application(service),
+            idle_connection_timeout=settings.http_idle_timeout_s,
+            body_timeout=settings.http_body_timeout_s,
+            max_header_size=HEADERS_LIMIT_BYTES,
+            max_body_size=BODY_DRAINED_BYTES,
+        )
+        server.add_sockets(sockets)
+        host, port = sockets[0].getsockname()[:2]
+        log.info("listening on %s port %d", host, port)
+        await stop.wait()
+        # Order matters: no new work, then answers for the work at hand, then the sockets to the
+        # clients, and the broker's link last, since the answers come through it.
+        server.stop()
+        await service.drain()
+        await server.close_all_connections()
+    log.info("stopped")
+    return 0
+
+
+def _sockets(settings: Settings, listen_fd: int | None) -> list[socket.socket]:
+    if listen_fd is not None:
+        shared = socket.socket(fileno=listen_fd)
+        shared.setblocking(False)
+        return [shared]
+    try:
+        return bind_sockets(
+            settings.port,
+            settings.host,
+            backlog=BACKLOG,
+            reuse_port=settings.gateway_processes > 1,
+        )
+    except OSError as exc:
+        raise ConfigError(
+            f"host = {settings.host!r}, port = {settings.port}: {exc.strerror or exc}"
+        ) from exc

@@ -1,0 +1,66 @@
+"""What orchestrators and Prometheus ask: is it alive, is it ready, how does it do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imgserve.errors import ServiceUnavailable
+from imgserve.gateway.base import Handler
+from imgserve.gateway.metrics import CONTENT_TYPE
+
+ASK_TIMEOUT_S: Final = 1.0
+"""Probes and scrapes are short of patience themselves."""
+
+
+class HealthHandler(Handler):
+    """`GET /healthz`: this process serves."""
+
+    allowed = ("GET",)
+    route = "/healthz"
+
+    def get(self) -> None:
+        """Answer 200."""
+        self.reply(200, {"msg": "alive"})
+
+
+class ReadyHandler(Handler):
+    """`GET /readyz`: a job posted now would be worked on."""
+
+    allowed = ("GET",)
+    route = "/readyz"
+
+    async def get(self) -> None:
+        """Answer 200 once a worker is connected to the broker."""
+        try:
+            figures = await self.service.client.stats(ASK_TIMEOUT_S)
+        except ServiceUnavailable:
+            self._not_ready("the broker does not answer")
+            return
+        workers = len(figures.get("workers", ()))
+        if self.service.draining:
+            self._not_ready("the gateway is shutting down")
+        elif workers == 0:
+            self._not_ready("no worker is connected")
+        else:
+            self.reply(200, {"msg": "ready", "workers": workers})
+
+    def _not_ready(self, reason: str) -> None:
+        self.set_header("Retry-After", "1")
+        self.reply(503, {"msg": "not ready", "detail": reason})
+
+
+class MetricsHandler(Handler):
+    """`GET /metrics`: the broker's figures, and the HTTP figures of this process."""
+
+    allowed = ("GET",)
+    route = "/metrics"
+
+    async def get(self) -> None:
+        """Answer in Prometheus' text format, with what is known if the broker is silent."""
+        try:
+            figures = await self.service.client.stats(ASK_TIMEOUT_S)
+        except ServiceUnavailable:
+            figures = None
+        self.service.metrics.waiting.set(self.service.waiting)
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(self.service.metrics.render(figures))

@@ -1,0 +1,53 @@
+"""Every path of the HTTP interface, and the one log line of each request."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tornado.web import Application, RequestHandler
+
+from imgserve.gateway.base import Handler, NotFoundHandler
+from imgserve.gateway.jobs import JobHandler, JobsHandler
+from imgserve.gateway.probes import HealthHandler, MetricsHandler, ReadyHandler
+from imgserve.gateway.root import RootHandler
+from imgserve.gateway.service import Service
+
+log = logging.getLogger(__name__)
+
+ROUTES: tuple[tuple[str, type[Handler]], ...] = (
+    (r"/", RootHandler),
+    (r"/jobs", JobsHandler),
+    (r"/jobs/([^/]+)", JobHandler),
+    (r"/healthz", HealthHandler),
+    (r"/readyz", ReadyHandler),
+    (r"/metrics", MetricsHandler),
+)
+
+
+def application(service: Service) -> Application:
+    """Build the application around what its handlers share."""
+    shared: dict[str, Any] = {"service": service}
+    return Application(
+        [(path, handler, shared) for path, handler in ROUTES],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=shared,
+        log_function=_record,
+    )
+
+
+def _record(handler: RequestHandler) -> None:
+    """Count and log a request: route, job, status, time; never its URLs."""
+    if not isinstance(handler, Handler):
+        return
+    method, status = handler.request.method or "", handler.get_status()
+    if method not in handler.SUPPORTED_METHODS:
+        method = "other"  # a label must not be what a client makes up
+    seconds = handler.request.request_time()
+    metrics = handler.service.metrics
+    metrics.requests.labels(method, handler.route, status).inc()
+    metrics.seconds.labels(handler.route).observe(seconds)
+    log.info(
+        "%s %s: %d, job %s, %.1f ms", method, handler.route, status, handler.job_id or "-",
+        seconds * 1000,
+    )  # fmt: skip

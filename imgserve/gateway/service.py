@@ -1,0 +1,115 @@
+"""What all handlers of one gateway process share: its client, limits, counters and shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from imgserve.client import AsyncClient, AsyncJob
+from imgserve.client.ledger import Entry
+from imgserve.config import Settings
+from imgserve.errors import JobConflict, ServiceUnavailable
+from imgserve.gateway.metrics import HttpMetrics
+from imgserve.protocol.events import Refusal
+
+FAREWELL_S: Final = 10.0
+"""How long requests may wait on once the gateway is asked to end; a load balancer's patience."""
+
+SETTLE_S: Final = 1.0
+"""For the last answers to be written before connections close."""
+
+TROUBLE: Final = {Refusal.OVERLOADED: 501, Refusal.DRAINING: 503}
+
+
+class Service:
+    """One gateway process.
+
+    Args:
+        settings: the settings.
+        client: its own client, open.
+    """
+
+    def __init__(self, settings: Settings, client: AsyncClient) -> None:
+        self.settings = settings
+        self.client = client
+        self.metrics = HttpMetrics()
+        self.draining = False
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._late = False
+
+    @property
+    def waiting(self) -> int:
+        """HTTP requests that wait for the broker now."""
+        return len(self._waiting)
+
+    def check_room(self) -> None:
+        """Raise ServiceUnavailable when no further request can be taken on."""
+        if self.draining:
+            raise ServiceUnavailable("the service is shutting down", code=503)
+        if self.waiting >= self.settings.waiting_limit:
+            raise ServiceUnavailable(
+                f"{self.waiting} requests are waiting; at most {self.settings.waiting_limit} may",
+                code=501,
+            )
+        if self.client.congested:
+            raise ServiceUnavailable("the broker takes no jobs now", code=501)
+
+    async def wait(self, entry: Entry, reached: Callable[[Entry], bool]) -> None:
+        """Submit a job and wait for its entry to get somewhere; nothing else is held up.
+
+        Raises:
+            ServiceUnavailable: overloaded, too late, or shutting down; the wait is over then.
+            JobConflict: the id was used for another request.
+            asyncio.CancelledError: `abandon` was called, since the HTTP client is gone.
+        """
+        self.check_room()
+        job = self.client.submit_entry(entry)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine always runs in a task)
+        self._waiting.add(task)
+        try:
+            await job.until(
+                lambda entry: reached(entry) or _refused(entry), self.settings.answer_timeout_s
+            )
+        except asyncio.CancelledError:
+            if not self._late:
+                raise
+            task.uncancel()
+            raise ServiceUnavailable("the service is shutting down", code=503) from None
+        finally:
+            self._waiting.discard(task)
+            self._let_go(job)
+        _raise_refusal(entry)
+
+    async def drain(self) -> None:
+        """Let waiting requests have their answers, for FAREWELL_S; then 503 for the rest."""
+        self.draining = True
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=FAREWELL_S)
+        self._late = True
+        late = tuple(self._waiting)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=SETTLE_S)
+
+    def _let_go(self, job: AsyncJob) -> None:
+        """Whatever comes next, nobody here waits for it: the ledger need not keep the job."""
+        with suppress(ServiceUnavailable):
+            self.client.forget(job)
+
+
+def _refused(entry: Entry) -> bool:
+    return entry.refusal is not None and entry.refusal.reason != Refusal.UNKNOWN
+
+
+def _raise_refusal(entry: Entry) -> None:
+    if entry.refusal is None or entry.latest is not None:
+        return
+    reason, detail = Refusal(entry.refusal.reason), entry.refusal.detail
+    if reason == Refusal.CONFLICT:
+        raise JobConflict(detail)
+    if reason in TROUBLE:
+        raise ServiceUnavailable(detail, code=TROUBLE[reason])

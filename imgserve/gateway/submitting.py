@@ -1,0 +1,88 @@
+"""What both ways to submit share: read the request and its headers, wait without blocking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from tornado.web import Finish
+
+from imgserve.client.ledger import Entry
+from imgserve.client.submission import prepare
+from imgserve.errors import RequestInvalid, RequestUnparsable
+from imgserve.gateway.base import BODY_KEPT_BYTES, Handler
+from imgserve.protocol.checks import is_identifier
+from imgserve.protocol.jobs import PRIORITY_HIGH, PRIORITY_LOW
+from imgserve.request import REQUEST_LIMIT_BYTES, quoted
+
+KEY_HEADER: Final = "Idempotency-Key"
+PRIORITY_HEADER: Final = "Imgserve-Priority"
+
+
+class SubmitHandler(Handler):
+    """The base of the handlers that take a request."""
+
+    _task: asyncio.Task[object] | None = None
+
+    @property
+    def location(self) -> str:
+        """Where the job can be asked for."""
+        return f"/jobs/{self.job_id}"
+
+    def read_entry(self) -> Entry:
+        """Check body and headers.
+
+        Raises: RequestUnparsable; RequestInvalid, with 115 for a header that is not allowed.
+        """
+        if self.body_bytes > BODY_KEPT_BYTES:
+            if not self.looks_like_object:
+                raise RequestUnparsable("the body is not a JSON object")
+            raise RequestInvalid(
+                f"the request has {self.body_bytes} bytes; at most {REQUEST_LIMIT_BYTES} are taken",
+                code=117,
+            )
+        entry = prepare(bytes(self.body), None, 0)
+        self.body.clear()
+        entry.priority = self._priority()
+        entry.job_id = self._key() or entry.job_id
+        return entry
+
+    async def wait_for(self, entry: Entry, reached: Callable[[Entry], bool]) -> None:
+        """Wait like `Service.wait`; ends the handler when the HTTP client is gone."""
+        self._task = asyncio.current_task()
+        try:
+            await self.service.wait(entry, reached)
+        except asyncio.CancelledError:
+            raise Finish from None
+        finally:
+            self._task = None
+            if entry.latest is not None:
+                self.set_header("Location", self.location)
+
+    def on_connection_close(self) -> None:
+        """Drop the wait of a client that is gone; its job goes on."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _key(self) -> str | None:
+        key = self.request.headers.get(KEY_HEADER)
+        if key is None or is_identifier(key):
+            return key
+        raise RequestInvalid(
+            f"{KEY_HEADER} is {quoted(key)}; it can be 1 to 64 of A-Z a-z 0-9 _ . : -", code=115
+        )
+
+    def _priority(self) -> int:
+        text = self.request.headers.get(PRIORITY_HEADER)
+        if text is None:
+            return 0
+        digits = text.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) <= 3:
+            priority = int(text)
+            if PRIORITY_LOW <= priority <= PRIORITY_HIGH:
+                return priority
+        raise RequestInvalid(
+            f"{PRIORITY_HEADER} is {quoted(text)}; it can be {PRIORITY_LOW} to {PRIORITY_HIGH}",
+            code=115,
+        )

@@ -1,0 +1,89 @@
+"""A gateway process's `serve`, run on a thread, and a plain HTTP client for it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgserve.config import Settings
+from imgserve.gateway.app import serve
+
+REQUEST = {
+    "operationType": "resize",
+    "srcURL": "http://there/a.png",
+    "dstURL": "http://there/page:{$basename}.png",
+    "args": {"width": 4, "height": 3, "field_name": "file"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class GatewayRun:
+    """Runs until the block ends; `stop` may be called before."""
+
+    def __init__(self, connection: Path, **settings: Any) -> None:
+        self._settings = Settings(connection=connection, state=connection.parent, **settings)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.port = self._listener.getsockname()[1]
+        self.exit_code: int | None = None
+
+    def __enter__(self) -> GatewayRun:
+        started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)))
+        self._thread.start()
+        assert started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.join()
+        self._listener.close()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self, timeout_s: float = 20) -> None:
+        """Wait until it has ended."""
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive()
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """One request on a connection of its own; a mapping becomes JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            data = json.dumps(body) if isinstance(body, dict) else body
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, data, named)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def post(self, body: Any, path: str = "/", **headers: str) -> Answer:
+        return self.ask("POST", path, body, **headers)
+
+    async def _main(self, started: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        started.set()
+        descriptor = os.dup(self._listener.fileno())
+        self.exit_code = await serve(self._settings, stop=self._stop, listen_fd=descriptor)
