@@ -19,6 +19,9 @@ _FTP = pycurl.PROTO_FTP | pycurl.PROTO_FTPS
 # "CREATE_DIR_RETRY": two uploads may make the same folder at once, and both must succeed.
 _CREATE_DIR_RETRY = 2
 _RNFR_ACCEPTED = 350
+_STOR_ACCEPTED = frozenset({125, 150})
+# One more command after a failure must not double the time that the failure took.
+_CLEAN_UP_TIMEOUT_MS = 5000
 
 
 class FtpTransfer:
@@ -74,6 +77,8 @@ class _Upload:
         self._common = common
         self._name = name
         self._body = body
+        # Whether a temporary file may be there: else there is nothing to connect again for.
+        self._began = False
         self._temporary = f".imgserve-{secrets.token_hex(8)}.part"
 
     def work(self, session: Session) -> None:
@@ -81,7 +86,8 @@ class _Upload:
             self._store(session, self._sibling(self._temporary))
             self._rename(session)
         except TransferFailed:
-            self._clean_up(session)
+            if self._began:
+                self._clean_up(session)
             raise
 
     def _rename(self, session: Session) -> None:
@@ -130,9 +136,13 @@ class _Upload:
             # A kept connection may turn out to be dead; curl then begins again with a new one.
             (pycurl.SEEKFUNCTION, seek),
         )
-        session.run(Exchange(target, options, _ignore))
+        exchange = Exchange(target, options, _ignore)
+        try:
+            session.run(exchange)
+        finally:
+            self._began |= not _STOR_ACCEPTED.isdisjoint(exchange.replies)
 
-    def _command(self, commands: list[bytes]) -> Exchange:
+    def _command(self, commands: list[bytes], *more: Option) -> Exchange:
         """Make an exchange that enters the folder and then says only these commands."""
         options: tuple[Option, ...] = (
             *self._common,
@@ -140,6 +150,7 @@ class _Upload:
             # After the change of folder, so that names need no path, which is relative to a
             # login folder that only curl knows.
             (pycurl.POSTQUOTE, commands),
+            *more,
         )
         return Exchange(self._sibling(""), options, _ignore)
 
@@ -147,7 +158,12 @@ class _Upload:
         # Also for a cancelled transfer: what it left must go, and this is short.
         cancelled, session.cancelled = session.cancelled, False
         try:
-            session.run(self._command([b"*DELE " + self._temporary.encode()]))
+            session.run(
+                self._command(
+                    [b"*DELE " + self._temporary.encode()],
+                    (pycurl.TIMEOUT_MS, _CLEAN_UP_TIMEOUT_MS),
+                )
+            )
         except TransferFailed:
             # The first failure is the one to tell; this one has the same cause more often
             # than not.

@@ -67,7 +67,7 @@ def test_a_redirect_to_another_kind_of_scheme_is_refused(server: HttpServer, loc
 
 
 def test_a_kept_connection_is_judged_again(server: HttpServer) -> None:
-    """curl opens no socket for a kept connection; the policy is asked all the same."""
+    """Curl opens no socket for a kept connection; the policy is asked all the same."""
     server.files["/a.png"] = b"x"
 
     async def run() -> None:

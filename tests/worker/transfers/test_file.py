@@ -97,6 +97,17 @@ def test_a_folder_is_no_file(root: Path, settings: TransferSettings) -> None:
     assert [file.name for file in root.iterdir() if file.name.startswith(".")] == []
 
 
+def test_a_link_inside_the_root_is_refused_too(root: Path, settings: TransferSettings) -> None:
+    """Whoever may make links beneath a root decides nothing about where they lead later."""
+    (root / "x").mkdir()
+    (root / "x" / "a.png").write_bytes(b"x")
+    (root / "link").symlink_to("x")
+    with pytest.raises(SourceForbidden, match="symbolic link"):
+        fetch(f"file://{root}/link/a.png", settings)
+    with pytest.raises(DestinationForbidden, match="symbolic link"):
+        upload(Destination(f"file://{root}/link/b.png"), b"x", settings)
+
+
 @pytest.mark.parametrize("host", ["elsewhere", "127.0.0.1"])
 def test_a_file_url_of_another_host_is_refused(
     root: Path, settings: TransferSettings, host: str

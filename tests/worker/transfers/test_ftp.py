@@ -69,6 +69,14 @@ def test_replies_of_the_fours_are_worth_a_retry(
     assert [file.name for file in ftp.root.iterdir()] == ["b.png"]
 
 
+def test_an_upload_refused_at_once_needs_no_cleaning_up(ftp: FtpServer) -> None:
+    """Where nothing was stored, nothing is said to delete it."""
+    ftp.refuse["STOR"] = "553 no"
+    with pytest.raises(UploadFailed):
+        upload(Destination(ftp.url("/a.png")), BODY)
+    assert ftp.said("DELE") == []
+
+
 def test_a_busy_source_is_worth_a_retry(ftp: FtpServer) -> None:
     """A 450 for RETR is transient."""
     (ftp.root / "a.png").write_bytes(BODY)
