@@ -33,9 +33,21 @@ def resampling_mode(source: Image.Image) -> Image.Image:
         return source.convert("RGBA" if transparent or source.mode == "PA" else "RGB")
     if source.mode in ("L", "RGB") and transparent:
         return source.convert({"L": "LA", "RGB": "RGBA"}[source.mode])
+    if source.mode == "I;16" and transparent:
+        return _clear_color(source, source.info["transparency"])
     if source.mode in READY:
         return source
     return source.convert("RGB")
+
+
+def _clear_color(source: Image.Image, value: int) -> Image.Image:
+    """Make the 16-bit grey `value` transparent; the rest keeps its upper 8 bits, as LA has 8."""
+    grey = source.convert("I")
+    alpha = [255] * 65_536
+    alpha[value] = 0
+    image = grey.point([level >> 8 for level in range(65_536)], "L")
+    image.putalpha(grey.point(alpha, "L"))
+    return image
 
 
 def color_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:

@@ -53,10 +53,10 @@ class PixelPool:
         try:
             children = await asyncio.gather(*starts)
         except BaseException:
-            await asyncio.gather(*starts, return_exceptions=True)
             for start in starts:
-                if not start.cancelled() and start.exception() is None:
-                    await self._end(start.result())
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+            await self._end_all()
             raise
         self.sandbox = children[0].sandbox
         log.info("pixel processes ready: %s; sandbox: %s", self.pids, self.sandbox)
@@ -74,6 +74,8 @@ class PixelPool:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        # A keeper that was cancelled before its first turn has ended nothing.
+        await self._end_all()
         await self._cache.close()
 
     @property
@@ -205,6 +207,9 @@ class PixelPool:
             await child.close()
         finally:
             self._children.discard(child)
+
+    async def _end_all(self) -> None:
+        await asyncio.gather(*map(self._end, list(self._children)))
 
     async def _keep(self, child: ChildProcess) -> None:
         """Keep one place of the pool filled for as long as the pool is open."""

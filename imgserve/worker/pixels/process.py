@@ -50,8 +50,7 @@ def main(settings: PixelSettings, parent: int) -> int:
         sys.stderr.write(f"{exc}\n")
         return EXIT_NO_SANDBOX
     hello = json.dumps(report).encode()
-    send(link, Reply.hello(hello), hello)
-    server = threading.Thread(target=serve, args=(link, tools), name="pixels")
+    server = threading.Thread(target=serve, args=(link, tools, hello), name="pixels")
     server.start()
     server.join()
     return 0
@@ -64,8 +63,9 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(link: socket.socket, tools: Tools) -> None:
-    """Answer one request after the other; the end of the stream is the order to leave."""
+def serve(link: socket.socket, tools: Tools, hello: bytes) -> None:
+    """Say hello, answer one request after the other; the end of the stream is the order to leave."""
+    send(link, Reply.hello(hello), hello)
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
         asked = Request.unpack(header)
         data = link.recv(asked.size_bytes, socket.MSG_WAITALL) if asked.size_bytes else b""

@@ -22,6 +22,7 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 # Twice the target leaves the resampler enough to work on, at a quarter of the cost of more.
 SHRINK_GAP = 2
 
@@ -86,5 +87,15 @@ def shrink_on_load(source: Image.Image, box: Box, result: Size) -> Box:
 
 
 def resample(image: Image.Image, result: Size, box: Box) -> Image.Image:
-    """Resample the box to the result with Lanczos; Pillow premultiplies alpha for LA and RGBA."""
-    return image.resize(result, Image.Resampling.LANCZOS, box=box, reducing_gap=float(SHRINK_GAP))
+    """Resample the box to the result with Lanczos.
+
+    Alpha is premultiplied, or colours that cannot be seen would bleed over the edges. Pillow would
+    do so itself, but forgets the gap then.
+    """
+    mode = image.mode
+    if mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[mode])
+    # Pillow cannot shrink 16-bit grey in whole steps first.
+    gap = None if mode == "I;16" else float(SHRINK_GAP)
+    small = image.resize(result, Image.Resampling.LANCZOS, box=box, reducing_gap=gap)
+    return small.convert(mode) if mode in PREMULTIPLIED else small

@@ -85,7 +85,9 @@ def install(*, files: bool) -> None:
     Raises:
         OSError: when the kernel refuses the filter; no_new_privs must be set before.
     """
-    program = b"".join(struct.pack("=HBBI", *line) for line in build(platform.machine(), files))
+    program = b"".join(
+        struct.pack("=HBBI", *line) for line in build(platform.machine(), files=files)
+    )
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a length of 16 bits, then a pointer, aligned to 8.
     filter_ = ctypes.create_string_buffer(
@@ -96,7 +98,7 @@ def install(*, files: bool) -> None:
         raise OSError(ctypes.get_errno(), "the kernel refused the seccomp filter")
 
 
-def build(machine: str, files: bool) -> list[Instruction]:
+def build(machine: str, *, files: bool) -> list[Instruction]:
     """Write the filter.
 
     Numbers of the x32 ABI on x86_64 are in no row, and so get EPERM.

@@ -9,7 +9,12 @@ from imgserve.errors import SourceUnreadable
 # XML 1.0, 2.8: what may stand before the root. Each has its end; without it more text is needed.
 PROLOG: tuple[tuple[str, str], ...] = (("<?", "?>"), ("<!--", "-->"))
 DOCTYPE = "<!DOCTYPE"
-DOCTYPE_END = re.compile(r"""<!DOCTYPE(?:[^\[<>"']|"[^"]*"|'[^']*')*(?:\[.*?\]\s*)?>""", re.DOTALL)
+# Quotes and comments may hold what would end it. Atomic, for hostile text must not backtrack.
+DOCTYPE_END = re.compile(
+    r"""<!DOCTYPE(?>[^\[<>"']|"[^"]*"|'[^']*')*+"""
+    r"""(?:\[(?>[^\]"'<]|<!--.*?-->|<(?!!--)|"[^"]*"|'[^']*')*+\]\s*)?>""",
+    re.DOTALL | re.IGNORECASE,
+)
 ROOT = re.compile(r"<(?:[^\s<>/&:]{1,100}:)?svg[\s/>]")
 # The longest root that can still become one: a prefix of 100, "svg" and one more.
 ROOT_LIMIT_CHARS = 106

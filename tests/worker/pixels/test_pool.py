@@ -1,0 +1,349 @@
+"""The pool of pixel processes: jobs, deaths, time limits, order, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from imgserve.errors import (
+    PixelProcessDied,
+    PixelsFailed,
+    PixelsTimedOut,
+    SourceTooLarge,
+    SourceTooSmall,
+    SvgInvalid,
+)
+from imgserve.request import ImageKind
+from imgserve.worker.pixels import PixelPool, PixelSettings, Rendered, Text
+from tests.support import images
+
+PNG = images.png(64, 48)
+DEADLINE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Each test ends with the processes and descriptors that it began with."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    yield
+    assert psutil.Process().children() == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@contextlib.asynccontextmanager
+async def pool_of(processes: int, **settings: object) -> AsyncIterator[PixelPool]:
+    """Open a pool; a stopped process must not outlive a failed test."""
+    async with PixelPool(PixelSettings(processes=processes, **settings)) as pool:
+        yield pool
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition with a deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.005)
+
+
+def small(pool: PixelPool, side: int = 8) -> asyncio.Task[Rendered]:
+    """Ask for a small picture."""
+    return asyncio.create_task(pool.resize(PNG, kind=ImageKind.PNG, width_px=side, height_px=side))
+
+
+def test_jobs_of_all_kinds_through_real_processes():
+    """Results and errors come back to the caller that asked, whatever runs beside."""
+
+    async def scenario() -> None:
+        async with pool_of(2) as pool:
+            big = images.jpeg(2000, 1500)  # more than a socket buffer
+            resized = [small(pool, side) for side in range(1, 41)]
+            large = await pool.resize(big, kind=ImageKind.JPEG, width_px=900, height_px=700)
+            assert images.decoded(large.data).size == (900, 700)
+            assert large.content_type == "image/jpeg"
+            for side, task in enumerate(resized, 1):
+                result = await task
+                assert (result.width_px, result.height_px) == (side, side)
+                assert images.decoded(result.data).size == (side, side)
+            drawn = await pool.rasterize(images.svg(), width_px=40, height_px=20)
+            assert drawn.content_type == "image/png"
+            by_cairo = await pool.rasterize(
+                images.svg("<text y='9'>a</text>"), width_px=40, height_px=20, renderer="cairosvg"
+            )
+            assert images.decoded(by_cairo.data).size == (40, 20)
+            await pool.check_svg(images.svg())
+            with pytest.raises(SvgInvalid, match="not well-formed"):
+                await pool.check_svg(b"<svg>")
+            with pytest.raises(SourceTooSmall, match="64x48"):
+                await pool.resize(PNG, kind=ImageKind.PNG, width_px=65, height_px=1)
+            for broken in (PNG[:200], images.jpeg()[:900], images.gif()[:500], b""):
+                for kind in (ImageKind.PNG, ImageKind.JPEG, ImageKind.GIF):
+                    with pytest.raises(PixelsFailed):
+                        await pool.resize(broken, kind=kind, width_px=8, height_px=8)
+            assert len(pool.pids) == 2
+            assert pool.busy == 0
+
+    asyncio.run(scenario())
+
+
+def test_death_fails_one_job_only():
+    """When a process dies under a job, that job is code 405; others go on, and it is replaced."""
+
+    async def scenario() -> None:
+        async with pool_of(2) as pool:
+            before = pool.pids
+            for pid in before:
+                os.kill(pid, signal.SIGSTOP)
+            jobs = [small(pool), small(pool), small(pool)]
+            await until(lambda: pool.busy == 2)
+            os.kill(before[0], signal.SIGKILL)
+            os.kill(before[1], signal.SIGCONT)
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+            died = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+            assert [type(outcome) for outcome in died] == [PixelProcessDied]
+            assert died[0].code == 405
+            await until(lambda: len(pool.pids) == 2)
+            assert before[0] not in pool.pids
+            assert before[1] in pool.pids
+            await asyncio.gather(*(small(pool) for _ in range(4)))
+
+    asyncio.run(scenario())
+
+
+def test_late_process_is_killed():
+    """A job past its time is code 402; its process is killed and replaced."""
+
+    async def scenario() -> None:
+        async with pool_of(1, pixel_timeout_s=0.3) as pool:
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(PixelsTimedOut, match=r"0\.3 s") as caught:
+                await small(pool)
+            assert caught.value.code == 402
+            assert (await small(pool)).width_px == 8
+            assert pid not in pool.pids
+            assert not psutil.pid_exists(pid)
+
+    asyncio.run(scenario())
+
+
+def test_idle_process_that_dies_is_replaced_at_once():
+    """A process that dies between jobs costs no job, and is not missed until the next."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: pool.pids not in ([], [pid]))
+            assert (await small(pool)).width_px == 8
+
+    asyncio.run(scenario())
+
+
+def test_death_that_is_not_noticed_yet_costs_no_job():
+    """A job given to a process that died a moment before goes to its successor."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            os.kill(pool.pids[0], signal.SIGKILL)
+            # Blocking on purpose: the loop must not see the death before it gets the job.
+            os.waitid(os.P_PID, pool.pids[0], os.WEXITED | os.WNOWAIT) if pool.pids else None
+            assert (await small(pool)).width_px == 8
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_jobs_leave_or_are_dropped():
+    """Cancelled while it waits a job never runs; cancelled while it runs its result is dropped."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            running, waiting, kept = small(pool, 5), small(pool, 6), small(pool, 7)
+            await until(lambda: pool.busy == 1)
+            running.cancel()
+            waiting.cancel()
+            await asyncio.gather(running, waiting, return_exceptions=True)
+            assert "1 wait" in repr(pool)
+            os.kill(pid, signal.SIGCONT)
+            assert (await kept).width_px == 7
+            assert images.decoded((await small(pool, 9)).data).size == (9, 9)
+            assert pool.pids == [pid]
+
+    asyncio.run(scenario())
+
+
+def test_short_jobs_go_first():
+    """A check or a placeholder passes heavy jobs that wait."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            order: list[str] = []
+            first = small(pool)
+            await until(lambda: pool.busy == 1)
+            heavy = small(pool)
+            placeholder = asyncio.create_task(
+                pool.placeholder(kind=ImageKind.PNG, width_px=9, height_px=9, text=Text.PROCESSING)
+            )
+            check = asyncio.create_task(pool.check_svg(images.svg()))
+            jobs = {"first": first, "heavy": heavy, "placeholder": placeholder, "check": check}
+            for name, task in jobs.items():
+                task.add_done_callback(lambda _, name=name: order.append(name))
+            await until(lambda: "3 wait" in repr(pool))
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.gather(*jobs.values())
+            assert order.index("heavy") == 3
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_running_jobs():
+    """Leaving the pool ends every process at once; jobs under way are cancelled."""
+
+    async def scenario() -> list[asyncio.Task[Rendered]]:
+        async with pool_of(1) as pool:
+            os.kill(pool.pids[0], signal.SIGSTOP)
+            jobs = [small(pool), small(pool)]
+            await until(lambda: pool.busy == 1)
+        await asyncio.wait(jobs, timeout=DEADLINE_S)
+        return jobs
+
+    assert all(job.cancelled() for job in asyncio.run(scenario()))
+
+
+def test_stop_signals_of_the_group_do_not_reach_them():
+    """SIGTERM and SIGINT to a pixel process change nothing: the worker decides when it ends."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            before = pool.pids
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.kill(before[0], number)
+            assert (await small(pool)).width_px == 8
+            assert pool.pids == before
+
+    asyncio.run(scenario())
+
+
+def test_failed_start_leaves_nothing():
+    """Entering a pool whose processes cannot start raises, and leaves none of them."""
+
+    async def scenario() -> None:
+        with pytest.raises(ConnectionError):
+            async with pool_of(2, memory_limit_bytes=1_000_000):
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_byte_limits():
+    """A source or an SVG of more bytes than the limit is code 206, and goes to no process."""
+
+    async def scenario() -> None:
+        data = images.svg()
+        async with pool_of(1, svg_limit_bytes=len(data), source_limit_bytes=len(PNG)) as pool:
+            await pool.check_svg(data)
+            await small(pool)
+            with pytest.raises(SourceTooLarge, match=f"{len(data)} are allowed"):
+                await pool.check_svg(data + b" ")
+            with pytest.raises(SourceTooLarge):
+                await pool.rasterize(data + b" ", width_px=9, height_px=9)
+            with pytest.raises(SourceTooLarge):
+                await pool.resize(PNG + b" ", kind=ImageKind.PNG, width_px=9, height_px=9)
+
+    asyncio.run(scenario())
+
+
+def test_memory_limit():
+    """A picture that needs more memory than allowed fails alone."""
+
+    async def scenario() -> None:
+        async with pool_of(1, memory_limit_bytes=700 * 1024 * 1024) as pool:
+            large = images.encode(images.Image.new("RGBA", (9000, 9000)), "PNG", compress_level=1)
+            with pytest.raises((PixelsFailed, PixelProcessDied)):
+                await pool.resize(large, kind=ImageKind.PNG, width_px=8, height_px=8)
+            assert (await small(pool)).width_px == 8
+
+    asyncio.run(scenario())
+
+
+def test_deepest_svg_does_not_overflow_the_stack():
+    """500 levels, which are allowed, are rendered by the process that has the large stack."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            (pid,) = pool.pids
+            body = "<g opacity='0.99'>" * 498 + "<rect width='9' height='9'/>" + "</g>" * 498
+            drawn = await pool.rasterize(images.svg(body), width_px=40, height_px=20)
+            assert images.decoded(drawn.data).size == (40, 20)
+            assert pool.pids == [pid]
+
+    asyncio.run(scenario())
+
+
+def test_processes_end_with_their_worker(tmp_path: Path):
+    """When the worker is killed, its pixel processes end, even stopped in the middle of a job."""
+    program = (
+        "import asyncio\n"
+        "from imgserve.worker.pixels import PixelPool, PixelSettings\n"
+        "async def main():\n"
+        "    async with PixelPool(PixelSettings(processes=2)) as pool:\n"
+        "        print(*pool.pids, flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    ) as worker:
+        pids = [int(pid) for pid in worker.stdout.readline().split()]
+        os.kill(pids[0], signal.SIGSTOP)
+        worker.kill()
+    assert len(pids) == 2
+
+    def ended(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    asyncio.run(until(lambda: all(map(ended, pids))))
+
+
+def test_environment_of_the_worker_is_not_passed_on(monkeypatch: pytest.MonkeyPatch):
+    """Secrets in the worker's environment are not in that of a pixel process."""
+    monkeypatch.setenv("IMGSERVE_SECRET", "hunter2")
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            environment = Path(f"/proc/{pool.pids[0]}/environ").read_bytes()
+            assert b"hunter2" not in environment
+
+    asyncio.run(scenario())
+
+
+def test_placeholder_is_rendered_once():
+    """Equal placeholders asked for at once, and later, are the same object."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            asked = {"kind": ImageKind.GIF, "width_px": 90, "height_px": 50, "text": Text.FAILED}
+            results = await asyncio.gather(*(pool.placeholder(**asked) for _ in range(5)))
+            results.append(await pool.placeholder(**asked))
+            assert len({id(result) for result in results}) == 1
+            assert results[0].content_type == "image/gif"
+            other = await pool.placeholder(**asked | {"text": Text.PROCESSING})
+            assert other.data != results[0].data
+
+    asyncio.run(scenario())
