@@ -28,8 +28,9 @@ class _Unacknowledged:
 class Outbox:
     """Holds every report that the broker has not acknowledged.
 
-    It is bounded by the worker's slots: a job has at most an acceptance and a final report, and
-    keeps its slot until the final one is acknowledged.
+    A job has at most an acceptance and a final report here. The broker gives a slot back when it
+    has heard the final one and acknowledges it when it is on disk, so the worker's slots and what
+    the broker's journal has in hand bound the number.
     """
 
     def __init__(self) -> None:

@@ -186,14 +186,22 @@ class Session:
                 return
             held.attempt.abandon()
             self._let_go(job.job_id, held.attempt.job.attempt)
+        if self._full():
+            # Not listed in the beats, it will be sent again; giving it back would bring it at once.
+            log.error("job %s came although no slot is free", job.job_id)
+            return
         attempt = Attempt(job, self._tools, self._line)
-        if len(self._held) >= self._hello.slots:
-            log.error("job %s came although no slot is free; it goes back", job.job_id)
-            attempt.drain(at_once=False)
         if self._drain_ends_s is not None:
             attempt.drain(at_once=False)
         held = self._held[job.job_id] = _Held(attempt)
         self._start(held)
+
+    def _full(self) -> bool:
+        """A slot is free as soon as the final report is said: the broker gives credit back then."""
+        slots = self._hello.slots
+        return len(self._held) >= slots and (
+            sum(not held.reported for held in self._held.values()) >= slots
+        )
 
     def _start(self, held: _Held) -> None:
         # The welcome may have been long on its way: only an acknowledged beat says that the
