@@ -22,9 +22,14 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Journal the progress of an unfinished job; answered by `Updated`."""
+    """Journal the progress of an unfinished job; answered by `Updated`.
+
+    Args:
+        version: counts the updates of the job, so that the answer tells which one is on disk.
+    """
 
     row: Row
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,9 @@ class AppendFailed:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """The progress of these jobs is on disk."""
+    """The progress of these jobs is on disk: (job id, version of the latest update)."""
 
-    job_ids: tuple[str, ...]
+    results: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

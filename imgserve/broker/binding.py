@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import zmq
@@ -20,6 +20,9 @@ EVENTS_HIGH_WATER_MARK: Final = 100_000
 """Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
 
 STOP_LINGER_MS: Final = 1_000
+LAST_PORT: Final = 65_535
+
+log = logging.getLogger(__name__)
 
 
 class Binding:
@@ -39,10 +42,12 @@ class Binding:
         self.reports = new_socket(self.context, zmq.PULL)
         self.events = new_socket(self.context, zmq.XPUB, high_water_mark=EVENTS_HIGH_WATER_MARK)
         self._topics: set[bytes] = set()
-        wanted = _wanted_ports(settings)
+        wanted, former = _wanted_ports(settings), _former_ports(settings)
         ports = [
-            _bind(socket, _url(host), port)
-            for socket, port in zip((self.jobs, self.reports, self.events), wanted, strict=True)
+            _bind(socket, _url(host), port, former=before)
+            for socket, port, before in zip(
+                (self.jobs, self.reports, self.events), wanted, former, strict=True
+            )
         ]
         endpoints = [f"tcp://{self.advertise}:{port}" for port in ports]
         self.jobs_endpoint, self.reports_endpoint, self.events_endpoint = endpoints
@@ -103,23 +108,30 @@ def _check_exposure(settings: Settings) -> None:
 
 
 def _wanted_ports(settings: Settings) -> tuple[int, int, int]:
-    """The configured ports; with port 0 those of the former life, so that peers find it again."""
-    if settings.broker_port:
-        return settings.broker_port, settings.broker_port + 1, settings.broker_port + 2
-    return _former_ports(settings.connection_file) or (0, 0, 0)
+    port = settings.broker_port
+    return (port, port + 1, port + 2) if port else (0, 0, 0)
 
 
-def _former_ports(path: Path) -> tuple[int, int, int] | None:
+def _former_ports(settings: Settings) -> tuple[int, int, int]:
+    """The ports of a former life that was killed: with them its peers find this one sooner."""
     try:
-        former = Connection.read(path)
+        former = Connection.read(settings.connection_file)
         endpoints = (former.jobs, former.reports, former.events)
         jobs, reports, events = (int(each.rpartition(":")[2]) for each in endpoints)
     except (OSError, ValueError, ConfigError):
-        return None
+        return 0, 0, 0
     return jobs, reports, events
 
 
-def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
+def _bind(socket: zmq.Socket[bytes], host: str, port: int, *, former: int) -> int:
+    """Bind a port; 0: the former one if it is free, else any."""
+    if not port and 0 < former <= LAST_PORT:
+        try:
+            socket.bind(f"tcp://{host}:{former}")
+        except zmq.ZMQError:
+            log.info("port %d of the broker's former life is taken", former)
+        else:
+            return former
     try:
         if port:
             socket.bind(f"tcp://{host}:{port}")

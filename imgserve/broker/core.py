@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from imgserve.broker import actions as act
-from imgserve.broker.actions import Action, Purpose, Send
+from imgserve.broker.actions import Action, Send
+from imgserve.broker.asking import Asking
 from imgserve.broker.fleet import Fleet, Worker
 from imgserve.broker.job import Job, Row, digest_of, job_of, row_of
 from imgserve.broker.joining import Joining
@@ -20,7 +21,7 @@ from imgserve.broker.policy import Policy
 from imgserve.broker.states import Happening, Phase, step
 from imgserve.broker.tally import Tally
 from imgserve.broker.voice import Voice
-from imgserve.protocol import jobs, lane, reports
+from imgserve.protocol import jobs, reports
 from imgserve.protocol.events import Refusal, State
 from imgserve.protocol.reports import ReturnReason
 
@@ -65,11 +66,14 @@ class Core:
         if waiting_on_disk:
             self.line.on_disk = waiting_on_disk
             self.line.horizon = FIRST
+        self._asking = Asking(
+            jobs=self.jobs, storing=self.storing, line=self.line, voice=self._voice
+        )
         joining = Joining(policy=policy, epoch=epoch, fleet=self.fleet, voice=self._voice)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             jobs.Submit: self._submit,
-            jobs.Cancel: self._cancel,
-            jobs.Replay: self._replay,
+            jobs.Cancel: self._asking.cancel,
+            jobs.Replay: self._asking.replay,
             reports.Hello: joining.hello,
             reports.Beat: self._beat,
             reports.Accepted: self._accepted,
@@ -144,7 +148,7 @@ class Core:
             self._voice.refuse_conflict(topic, job.job_id)
             return
         job.add_submitter(topic)
-        if job.phase is not Phase.STORING:
+        if job.phase not in (Phase.STORING, Phase.ENDING):  # else it is said once on disk
             self._voice.say(job, topic)
 
     def _appended(self, event: act.Appended, now_s: float) -> None:
@@ -162,7 +166,7 @@ class Core:
             self.jobs[job_id] = job
             self._voice.say_to_all(job)
             if job.cancelled:
-                self._end(job, State.CANCELLED, 406, "cancelled while queued")
+                self._voice.end(job, State.CANCELLED, 406, "cancelled while queued")
             else:
                 self.line.add(job)
         self._dispatch(now_s)
@@ -170,13 +174,18 @@ class Core:
     def _appended_before(self, job: Job, row: Row) -> None:
         """The id was journaled earlier: the original outcome again, or a conflict."""
         known = self.jobs.get(job.job_id) or job_of(row)
-        for topic in job.submitters:
-            if known.digest != job.digest:
+        if known.digest != job.digest:
+            for topic in job.submitters:
                 self._voice.refuse_conflict(topic, job.job_id)
-                continue
-            if job.job_id in self.jobs:
-                known.add_submitter(topic)
-            self._voice.say(known, topic)
+            return
+        for topic in job.submitters:
+            known.add_submitter(topic)
+            if known.phase is not Phase.ENDING:  # else its end is said as soon as it is on disk
+                self._voice.say(known, topic)
+        if job.cancelled and known.state is None:
+            self._asking.cancel_stored(known, job.submitters[-1])
+        elif known.state is None and job.job_id not in self.jobs:
+            self._join_waiting(known)
 
     def _append_failed(self, event: act.AppendFailed, _now_s: float) -> None:
         for job_id in event.job_ids:
@@ -184,70 +193,16 @@ class Core:
             for topic in job.submitters:
                 self._voice.refuse(topic, job_id, Refusal.OVERLOADED, event.detail)
 
-    def _cancel(self, message: jobs.Cancel, _now_s: float) -> None:
-        job_id = message.job_id
-        if job_id in self.storing:
-            self.storing[job_id].cancelled = True
-            self.storing[job_id].add_submitter(message.submitter)
-        elif job_id in self.jobs:
-            self._cancel_known(self.jobs[job_id], message.submitter)
-        else:
-            self._voice.do(act.LookUp((job_id,), message.submitter, Purpose.CANCEL))
-
-    def _cancel_known(self, job: Job, topic: str) -> None:
-        job.add_submitter(topic)
-        if job.phase is Phase.QUEUED:
-            job.cancelled = True
-            self.line.remove(job)
-            self._resolve_cancelled(job)
-        elif job.phase in (Phase.DISPATCHED, Phase.ACCEPTED):
-            job.cancelled = True
-            self._voice.update(job)
-            message = lane.CancelJob(self.epoch, job.job_id, job.attempt)
-            self._voice.do(Send(job.incarnation, message))
-        self._voice.say(job, topic)
-
-    def _resolve_cancelled(self, job: Job) -> None:
-        """End a cancelled job that no worker holds; a placeholder that is up must go first."""
-        if job.accepted:
-            job.verdict, job.detail = 406, "cancelled after it was accepted"
-            self._voice.update(job)
-            self.line.add(job)
-        else:
-            self._end(job, State.CANCELLED, 406, "cancelled before it was accepted")
-
-    def _replay(self, message: jobs.Replay, _now_s: float) -> None:
-        missing = []
-        for job_id in message.job_ids:
-            job = self.jobs.get(job_id)
-            if job is not None:
-                self._voice.say(job, message.submitter)
-            elif job_id not in self.storing:
-                missing.append(job_id)
-        if missing:
-            self._voice.do(act.LookUp(tuple(missing), message.submitter, Purpose.REPLAY))
+    def _join_waiting(self, job: Job) -> None:
+        """Bring a job into memory that so far only the journal held: it has a new listener."""
+        self.jobs[job.job_id] = job
+        self.line.take_from_disk()
+        self._voice.update(job)
+        self.line.add(job)
 
     def _looked_up(self, event: act.LookedUp, now_s: float) -> None:
-        found = {row.job_id: row for row in event.rows}
-        for job_id in event.job_ids:
-            job = self.jobs.get(job_id) or (job_of(found[job_id]) if job_id in found else None)
-            if job is None:
-                if job_id not in self.storing:
-                    detail = "no such job, or it is no longer remembered"
-                    self._voice.refuse(event.asker, job_id, Refusal.UNKNOWN, detail)
-            elif event.purpose is Purpose.CANCEL and job.state is None:
-                self._fetch_from_line(job)
-                self._cancel_known(job, event.asker)
-            else:
-                self._voice.say(job, event.asker)
+        self._asking.looked_up(event)
         self._dispatch(now_s)
-
-    def _fetch_from_line(self, job: Job) -> None:
-        """Bring a job into memory that so far only the journal held."""
-        if job.job_id not in self.jobs:
-            self.jobs[job.job_id] = job
-            self.line.on_disk = max(0, self.line.on_disk - 1)
-            self.line.add(job)
 
     # --- workers
 
@@ -288,6 +243,8 @@ class Core:
             if job.sent_s < limit_s and (job.job_id, job.attempt) not in running:
                 job.sent_s = now_s
                 self._send_job(worker, job)
+                if job.cancelled:
+                    self._asking.send_cancel(job)
 
     def _bye(self, message: reports.Bye, now_s: float) -> None:
         self._part_with(message.incarnation, f"its worker left: {message.reason}", now_s)
@@ -329,14 +286,14 @@ class Core:
         job.phase = step(job.phase, Happening.ACCEPT)
         job.accepted = True
         job.dst_url = report.dst_url
-        job.unsaid = True
         self._voice.update(job)
+        job.unsaid = job.version
 
     def _updated(self, event: act.Updated, _now_s: float) -> None:
-        for job_id in event.job_ids:
+        for job_id, version in event.results:
             job = self.jobs.get(job_id)
-            if job is not None and job.unsaid:
-                job.unsaid = False
+            if job is not None and 0 < job.unsaid <= version:
+                job.unsaid = 0
                 self._voice.say_to_all(job, State.ACCEPTED)
 
     def _done(self, report: reports.Done, now_s: float) -> None:
@@ -344,12 +301,10 @@ class Core:
         if owned is None:
             return
         worker, job = owned
-        job.dst_url = report.dst_url
-        job.width_px, job.height_px = report.width_px, report.height_px
-        job.size_bytes, job.seconds = report.size_bytes, report.seconds
+        job.take_result(report)
         self.tally.measure(report.seconds)
         self._release(worker, job, report.seq)
-        self._end(job, State.DONE, 0, "")
+        self._voice.end(job, State.DONE, 0, "")
         self._dispatch(now_s)
 
     def _rejected(self, report: reports.Rejected, now_s: float) -> None:
@@ -368,7 +323,7 @@ class Core:
         if report.code == 406 and job.cancelled:
             state = State.CANCELLED
         self._release(worker, job, report.seq)
-        self._end(job, state, report.code, report.detail)
+        self._voice.end(job, state, report.code, report.detail)
         self._dispatch(now_s)
 
     def _returned(self, report: reports.Returned, now_s: float) -> None:
@@ -400,7 +355,7 @@ class Core:
         """Try a job again after a delay, or end it when its attempts are spent."""
         if spent and not job.accepted:
             state = State.FAILED if report.code >= 400 else State.REJECTED
-            self._end(job, state, report.code, report.detail)
+            self._voice.end(job, state, report.code, report.detail)
             return
         job.phase = step(job.phase, Happening.RETURN)
         if spent:
@@ -417,7 +372,7 @@ class Core:
 
     def _requeue(self, job: Job, until_s: float = 0.0) -> None:
         if job.cancelled:
-            self._resolve_cancelled(job)
+            self._asking.resolve(job)
             return
         self._voice.update(job)
         if until_s:
@@ -435,6 +390,9 @@ class Core:
             job = self.line.pop()
             if job is None:
                 break
+            if job.cancelled and not job.verdict:
+                self._asking.resolve(job)  # cancelled while it ran, in a former life of the broker
+                continue
             if job.attempt >= self.policy.attempt_limit and not job.verdict:
                 self._give_up(job)
                 continue
@@ -453,20 +411,10 @@ class Core:
             job.verdict, job.detail = 405, detail
             self.line.add(job)
         else:
-            self._end(job, State.FAILED, 405, detail)
+            self._voice.end(job, State.FAILED, 405, detail)
 
     def _send_job(self, worker: Worker, job: Job) -> None:
-        message = lane.Job(
-            self.epoch,
-            job.job_id,
-            job.attempt,
-            job.payload,
-            job.accepted,
-            False,
-            job.verdict,
-            job.detail if job.verdict else "",
-        )
-        self._voice.do(Send(worker.hello.incarnation, message))
+        self._voice.do(Send(worker.hello.incarnation, job.order(self.epoch)))
 
     def _load_more(self) -> None:
         if self.line.wants_load:
@@ -477,11 +425,6 @@ class Core:
     def _loaded(self, event: act.Loaded, now_s: float) -> None:
         self.line.loaded([job_of(row) for row in event.rows], limit=event.limit)
         self._dispatch(now_s)
-
-    def _end(self, job: Job, state: State, code: int, detail: str) -> None:
-        job.phase = step(job.phase, Happening.END)
-        job.state, job.code, job.detail = state, code, detail
-        self._voice.do(act.Finish(row_of(job)))
 
     def _finished(self, event: act.Finished, _now_s: float) -> None:
         for job_id in event.job_ids:

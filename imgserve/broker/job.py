@@ -9,8 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from imgserve.broker.states import Phase
+from imgserve.broker.states import Happening, Phase, step
+from imgserve.protocol import lane
 from imgserve.protocol.events import JobState, State
+from imgserve.protocol.reports import Done
 
 SUBMITTERS_LIMIT: Final = 4
 """Topics that hear of one job: a resubmit from another gateway joins, the oldest leaves."""
@@ -20,7 +22,11 @@ REASONS_LIMIT: Final = 20
 
 
 class Row(NamedTuple):
-    """A job in the journal; `progress` is msgpack that only this module reads."""
+    """A job in the journal.
+
+    `submitter` holds its topics with spaces between; `progress` is msgpack that only this module
+    reads.
+    """
 
     job_id: str
     submitter: str
@@ -41,7 +47,8 @@ class Job:
         digest: of the payload, to tell the same job from another with its id.
         attempt: counts dispatches, for fencing; attempts: those that count against the job.
         accepted: some attempt was accepted: the placeholder is up.
-        unsaid: that is not on disk yet, and so was not said.
+        version: counts the updates given to the journal.
+        unsaid: the update that holds the acceptance, until it is on disk and was said; else 0.
         verdict: a code to end with once the failure placeholder is up; 0: work on.
         state: the terminal state, once ending.
     """
@@ -58,7 +65,8 @@ class Job:
     retries: int = 0
     crashes: int = 0
     accepted: bool = False
-    unsaid: bool = False
+    version: int = 0
+    unsaid: int = 0
     cancelled: bool = False
     verdict: int = 0
     dst_url: str = ""
@@ -95,6 +103,35 @@ class Job:
         sentence = f"attempt {self.attempt}: {reason}"[:500]
         self.reasons = (*self.reasons[-REASONS_LIMIT + 1 :], sentence)
 
+    def order(self, epoch: str) -> lane.Job:
+        """Return what tells a worker to do the present attempt."""
+        detail = self.detail if self.verdict else ""
+        return lane.Job(
+            epoch,
+            self.job_id,
+            self.attempt,
+            self.payload,
+            self.accepted,
+            False,
+            self.verdict,
+            detail,
+        )
+
+    def cancel_order(self, epoch: str) -> lane.CancelJob:
+        """Return what tells a worker to stop the present attempt."""
+        return lane.CancelJob(epoch, self.job_id, self.attempt)
+
+    def end(self, state: State, code: int, detail: str) -> None:
+        """Settle on a terminal state, which is not on disk yet."""
+        self.phase = step(self.phase, Happening.END)
+        self.state, self.code, self.detail = state, code, detail
+
+    def take_result(self, report: Done) -> None:
+        """Keep what a worker says of the result."""
+        self.dst_url = report.dst_url
+        self.width_px, self.height_px = report.width_px, report.height_px
+        self.size_bytes, self.seconds = report.size_bytes, report.seconds
+
     def event(self, epoch: str, seq: int, state: State | None = None) -> JobState:
         """Return the event that says the job's state (or an earlier one) on one topic."""
         shown = state or self.visible_state()
@@ -117,6 +154,7 @@ class Job:
 
 
 _PROGRESS: Final = (
+    "attempt",
     "attempts",
     "retries",
     "crashes",
@@ -149,7 +187,7 @@ def row_of(job: Job) -> Row:
     keep = job.state is None or job.state is State.FAILED
     return Row(
         job.job_id,
-        job.submitters[-1],
+        " ".join(job.submitters),
         job.priority,
         job.rank,
         job.digest,
@@ -165,7 +203,7 @@ def job_of(row: Row) -> Job:
     state = State(row.state)
     return Job(
         job_id=row.job_id,
-        submitters=(row.submitter,),
+        submitters=tuple(row.submitter.split(" ")),
         priority=row.priority,
         rank=row.rank,
         digest=row.digest,

@@ -42,6 +42,7 @@ _FINISH: Final = (
     "UPDATE job SET submitter = ?, state = ?, progress = ?, payload = ?, finished_s = ? "
     "WHERE id = ?"
 )
+_PROBE: Final = "REPLACE INTO meta VALUES ('probe', '')"
 _LOAD: Final = (
     f"SELECT {_COLUMNS} FROM job WHERE state = 'queued' AND (rank, id) > (?, ?) "  # noqa: S608
     "ORDER BY rank, id LIMIT ?"
@@ -94,6 +95,7 @@ class Journal:
         self._carried: list[JournalAction] = []
         self._pruned_s = 0.0
         self.failing = ""
+        self._fatal: Exception | None = None
         self._database = open_or_salvage(path)
         self.recovered = self._recover()
         self._thread = threading.Thread(target=self._run, name="journal")
@@ -124,6 +126,11 @@ class Journal:
                 events.append(entry)
         return events
 
+    def check(self) -> None:
+        """Raise what ended the journal's thread, if anything did."""
+        if self._fatal is not None:
+            raise self._fatal
+
     def close(self, *, clean: bool) -> None:
         """Commit what was put in, and stop.
 
@@ -139,14 +146,20 @@ class Journal:
 
     def _run(self) -> None:
         self._database.isolation_level = None
-        while self._turn(self._database):
-            pass
-        self._database.close()
+        try:
+            while self._turn(self._database):
+                pass
+        except Exception as exc:
+            log.exception("the journal's thread ends")
+            self._fatal = exc
+            self._notify()
+        finally:
+            self._database.close()
 
     def _turn(self, database: sqlite3.Connection) -> bool:
         """Commit one batch; False when it was the last."""
         batch, more = self._take_batch()
-        if batch:
+        if batch or self.failing:
             self._commit(database, batch)
         if not more and self._carried:
             log.error(
@@ -161,7 +174,7 @@ class Journal:
     def _take_batch(self) -> tuple[list[JournalAction | Question], bool]:
         batch: list[JournalAction | Question] = list(self._carried)
         try:
-            timeout_s = RETRY_S if self._carried else PRUNE_EVERY_S
+            timeout_s = RETRY_S if self.failing else PRUNE_EVERY_S
             entry = self._inbox.get(timeout=timeout_s)
             while entry is not None:
                 batch.append(entry)
@@ -175,6 +188,8 @@ class Journal:
     def _commit(self, database: sqlite3.Connection, batch: list[JournalAction | Question]) -> None:
         try:
             database.execute("BEGIN IMMEDIATE")
+            if self.failing:  # submits are held back until it can write: so it has to try
+                database.execute(_PROBE)
             events = _write(database, batch)
             events += _read(database, batch)
             database.execute("COMMIT")
@@ -236,30 +251,30 @@ class Journal:
 def _write(
     database: sqlite3.Connection, batch: Sequence[JournalAction | Question]
 ) -> list[InternalEvent | Callable[[], None]]:
-    appended: list[tuple[str, Row | None]] = []
-    updates: dict[str, Row] = {}
+    appended: dict[str, bool] = {}
+    updates: dict[str, act.Update] = {}
     finishes: dict[str, Row] = {}
     for entry in batch:
         if isinstance(entry, act.Append):
-            inserted = database.execute(_APPEND, entry.row).rowcount
-            appended.append((entry.row.job_id, None if inserted else _find(database, entry.row[0])))
+            appended[entry.row.job_id] = database.execute(_APPEND, entry.row).rowcount == 1
         elif isinstance(entry, act.Update):
-            updates[entry.row.job_id] = entry.row
+            updates[entry.row.job_id] = entry
         elif isinstance(entry, act.Finish):
             finishes[entry.row.job_id] = entry.row
-    database.executemany(
-        _UPDATE,
-        [(row[1], row[6], row[0]) for row in updates.values() if row.job_id not in finishes],
-    )
+    rows = [entry.row for entry in updates.values() if entry.row.job_id not in finishes]
+    database.executemany(_UPDATE, [(row[1], row[6], row[0]) for row in rows])
     now_s = time.time()
     database.executemany(
         _FINISH, [(row[1], row[5], row[6], row[7], now_s, row[0]) for row in finishes.values()]
     )
     events: list[InternalEvent | Callable[[], None]] = []
     if appended:
-        events.append(act.Appended(tuple(appended)))
+        # What was there before is read after the updates, so that it is not out of date.
+        existing = [(key, None if new else _find(database, key)) for key, new in appended.items()]
+        events.append(act.Appended(tuple(existing)))
     if updates:
-        events.append(act.Updated(tuple(updates)))
+        versions = tuple((key, entry.version) for key, entry in updates.items())
+        events.append(act.Updated(versions))
     if finishes:
         events.append(act.Finished(tuple(finishes)))
     return events

@@ -79,6 +79,10 @@ class Line:
                 return job
         return None
 
+    def take_from_disk(self) -> None:
+        """Count a job that comes into memory otherwise than by a load."""
+        self.on_disk = max(0, self.on_disk - 1)
+
     def remove(self, job: Job) -> None:
         """Take this job out; its heap entry goes stale and is dropped when it surfaces."""
         if any(stamp == job.stamp for _, _, stamp in self._delayed):
@@ -89,8 +93,13 @@ class Line:
 
     @property
     def wants_load(self) -> bool:
-        """Whether the window is low and the journal holds more."""
-        return self.on_disk > 0 and not self.loading and self.ready_count < self._window // 2
+        """Whether the window is low and the journal may hold more.
+
+        The horizon tells, not the count: a job that is on disk and in memory (a retried one) is
+        counted twice at times, and a count of zero must not leave a job on disk for good.
+        """
+        low = self.ready_count <= self._window // 2
+        return self.horizon is not None and not self.loading and low
 
     def loaded(self, jobs: list[Job], *, limit: int) -> None:
         """Take what the journal gave for a load of at most limit jobs after the horizon."""
@@ -117,6 +126,9 @@ class Line:
         for _, job_id, _ in dropped:
             del self._jobs[job_id]
         last = self._ready[-1]
-        self.horizon = (last[0], last[1])
+        # Never further than it was: retried jobs past it are in memory, but what lies on disk
+        # between it and them is not.
+        key = (last[0], last[1])
+        self.horizon = key if self.horizon is None else min(key, self.horizon)
         self.ready_count = len(self._ready)
         self.on_disk += len(dropped)

@@ -30,6 +30,7 @@ from imgserve.broker.policy import Policy
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
 from imgserve.protocol import events, jobs, reports
+from imgserve.protocol.checks import is_identifier
 from imgserve.protocol.codec import (
     JOBS,
     LANE,
@@ -80,6 +81,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._turn_due = False
         self._running = True
+        self._fatal: Exception | None = None
         self._journal = Journal(
             state_dir / "journal.sqlite3",
             retention_s=settings.retention_s,
@@ -138,13 +140,18 @@ class Server:
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())
         log.info("broker %s serves %s", self._core.epoch, self._binding.jobs_endpoint)
+        stopping = asyncio.ensure_future(stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait((stopping, beats, ticks), return_when=asyncio.FIRST_COMPLETED)
+            for task in (beats, ticks):
+                if task.done():
+                    task.result()  # raises: a broker that only seems to live helps nobody
             await self._drain()
         finally:
-            for task in (beats, ticks):
-                task.cancel()
-            await asyncio.gather(beats, ticks, return_exceptions=True)
+            stopping.cancel()
+            beats.cancel()
+            ticks.cancel()
+            await asyncio.gather(stopping, beats, ticks, return_exceptions=True)
             for socket in (self._binding.jobs, self._binding.reports, self._binding.events):
                 self._loop.remove_reader(socket.fileno())
             self._running = False
@@ -172,7 +179,7 @@ class Server:
             await asyncio.sleep(TICK_S / 2)
 
     def _close_journal(self) -> None:
-        self._journal.close(clean=not self._core.fleet.in_flight)
+        self._journal.close(clean=not self._core.fleet.in_flight and self._fatal is None)
 
     # --- turns
 
@@ -189,14 +196,22 @@ class Server:
         self._turn_due = False
         if not self._running:
             return
+        try:
+            self._take_turn()
+        except Exception as exc:
+            # What the journal said cannot be taken back or skipped: a new life reads it again.
+            log.exception("the broker cannot go on")
+            self._running, self._fatal = False, exc
+
+    def _take_turn(self) -> None:
         now_s = time.monotonic()
         for event in self._journal.drain():
-            self._handle(event, now_s)
+            self._handle_own(event, now_s)
         more = self._read(self._reports, now_s)
         if not self._paused:
             more |= self._read(self._jobs, now_s)
         for topic in self._binding.read_subscriptions():
-            self._handle(act.Unsubscribed(topic), now_s)
+            self._handle_own(act.Unsubscribed(topic), now_s)
         for action in self._core.flush():
             self._perform(action)
         self._lanes.flush()
@@ -222,7 +237,7 @@ class Server:
             try:
                 message = inbox.read()
             except VersionMismatch as exc:
-                if exc.kind == reports.Hello.KIND:
+                if exc.kind == reports.Hello.KIND and is_identifier(exc.sender):
                     away = events.TurnedAway(self._core.epoch, exc.sender, True, str(exc))
                     self._say(exc.sender, away)
                 continue
@@ -236,7 +251,14 @@ class Server:
                 self._handle(message, now_s)
         return True
 
-    def _handle(self, event: object, now_s: float) -> None:
+    def _handle(self, message: object, now_s: float) -> None:
+        """Handle a peer's message; one that meets a bug is dropped, and the others go on."""
+        try:
+            self._handle_own(message, now_s)
+        except Exception:
+            log.exception("a %s could not be handled", type(message).__name__)
+
+    def _handle_own(self, event: object, now_s: float) -> None:
         for action in self._core.handle(event, now_s):
             self._perform(action)
 
@@ -259,7 +281,7 @@ class Server:
         except NoLaneError as exc:
             answer = act.LaneRefused(hello.incarnation, str(exc))
             log.warning("worker %d on %s gets no lane: %s", hello.pid, hello.host, exc)
-        self._handle(answer, time.monotonic())
+        self._handle_own(answer, time.monotonic())
 
     # --- time
 
@@ -278,7 +300,10 @@ class Server:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._handle(act.Tick(), time.monotonic())
+            if self._fatal is not None:
+                raise self._fatal
+            self._journal.check()
+            self._handle_own(act.Tick(), time.monotonic())
             self._turn()
 
     # --- people

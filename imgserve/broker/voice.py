@@ -19,7 +19,7 @@ class Voice:
     """
 
     def __init__(self, epoch: str) -> None:
-        self._epoch = epoch
+        self.epoch = epoch
         self._seqs: dict[str, int] = {}
         self._acks: dict[str, list[int]] = {}
         self._actions: list[Action] = []
@@ -33,7 +33,7 @@ class Voice:
         """Return one acknowledgement for each worker that reported and is still there."""
         acks, self._acks = self._acks, {}
         return [
-            Send(incarnation, lane.Ack(self._epoch, tuple(seqs)))
+            Send(incarnation, lane.Ack(self.epoch, tuple(seqs)))
             for incarnation, seqs in acks.items()
             if incarnation in workers
         ]
@@ -44,7 +44,13 @@ class Voice:
 
     def update(self, job: Job) -> None:
         """Journal the progress of a job."""
-        self._actions.append(act.Update(row_of(job)))
+        job.version += 1
+        self._actions.append(act.Update(row_of(job), job.version))
+
+    def end(self, job: Job, state: State, code: int, detail: str) -> None:
+        """Journal the end of a job; it is said once that is on disk."""
+        job.end(state, code, detail)
+        self._actions.append(act.Finish(row_of(job)))
 
     def ack(self, incarnation: str, seq: int) -> None:
         """Acknowledge a report or a beat at the next flush."""
@@ -52,7 +58,7 @@ class Voice:
 
     def say(self, job: Job, topic: str, state: State | None = None) -> None:
         """Say a job's state on one topic."""
-        self._actions.append(Say(topic, job.event(self._epoch, self._next_seq(topic), state)))
+        self._actions.append(Say(topic, job.event(self.epoch, self._next_seq(topic), state)))
 
     def say_to_all(self, job: Job, state: State | None = None) -> None:
         """Say a job's state to everyone who submitted it."""
@@ -62,7 +68,7 @@ class Voice:
     def refuse(self, topic: str, job_id: str, reason: Refusal, detail: str) -> None:
         """Say that there is no state to say."""
         seq = self._next_seq(topic)
-        message = events.Refused(self._epoch, seq, job_id, reason, detail)
+        message = events.Refused(self.epoch, seq, job_id, reason, detail)
         self._actions.append(Say(topic, message))
 
     def refuse_conflict(self, topic: str, job_id: str) -> None:
@@ -72,7 +78,7 @@ class Voice:
 
     def turn_away(self, incarnation: str, reason: str, *, final: bool) -> None:
         """Tell a worker that it has no lane."""
-        message = events.TurnedAway(self._epoch, incarnation, final, reason)
+        message = events.TurnedAway(self.epoch, incarnation, final, reason)
         self._actions.append(Say(incarnation, message))
 
     def forget(self, topic: str) -> None:
