@@ -154,7 +154,7 @@ class AsyncClient:
     async def submit(
         self,
         request: RequestLike,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002 (the interface's own word)
         priority: int | None = None,
     ) -> AsyncJob:
         """Check and submit a request; waits only for backpressure.

@@ -195,10 +195,9 @@ class Ledger:
         if not self.alive or self.full:
             return []
         self._run_timers(now_s)
-        messages: list[Submit | Replay] = []
-        for entry in self._take(self._to_submit):
-            if entry.latest is None:
-                messages.append(self._say(entry, now_s))
+        messages = [
+            self._say(entry, now_s) for entry in self._take(self._to_submit) if entry.latest is None
+        ]
         ids = tuple(entry.job_id for entry in self._take(self._to_replay))
         if ids:
             messages.append(Replay(self.submitter, ids))

@@ -90,16 +90,16 @@ def outcome_of_invalid(job_id: str, error: RequestInvalid | RequestUnparsable) -
 
 def accepted_reply(entry: Entry) -> dict[str, Any]:
     """Return the historical reply of an accepted job, or raise why it was not accepted."""
-    if entry.dst_url:
-        return {"dstURL": entry.dst_url}
-    raise_verdict(entry)
+    if not entry.dst_url:
+        raise_verdict(entry)
+    return {"dstURL": entry.dst_url}
 
 
 def result_of(entry: Entry) -> Outcome:
     """Return the outcome of a job that is done, or raise why it is not."""
-    if entry.latest is not None and entry.latest.state == State.DONE:
-        return outcome_of(entry)
-    raise_verdict(entry)
+    if entry.latest is None or entry.latest.state != State.DONE:
+        raise_verdict(entry)
+    return outcome_of(entry)
 
 
 def raise_verdict(entry: Entry) -> NoReturn:

@@ -121,7 +121,7 @@ class Session:
         message = Dead(self.submitter, action, job_id)
         future: asyncio.Future[DeadLetters] = self._loop.create_future()
         deadline_s = self._loop.time() + timeout_s
-        while not self.ledger.alive and self._loop.time() < deadline_s:
+        while not self.ledger.alive and self._loop.time() < deadline_s:  # noqa: ASYNC110 (rare)
             await asyncio.sleep(PACE_S)
         self._letters.append(future)
         self._link.send(message)
@@ -137,7 +137,7 @@ class Session:
     async def close(self, flush_s: float) -> None:
         """End: let submits be acknowledged for flush_s, then stop timers, then close sockets."""
         deadline_s = self._loop.time() + flush_s
-        while self.ledger.unacknowledged and self._loop.time() < deadline_s:
+        while self.ledger.unacknowledged and self._loop.time() < deadline_s:  # noqa: ASYNC110 (once)
             await asyncio.sleep(PACE_S)
         self._tick_timer.cancel()
         for timer in (*self._probing, *filter(None, (self._pacing,))):

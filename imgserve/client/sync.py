@@ -148,7 +148,7 @@ class Client:
     def submit(
         self,
         request: RequestLike,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002 (the interface's own word)
         priority: int | None = None,
     ) -> Job:
         """Check and submit a request; blocks only for backpressure.
@@ -253,7 +253,7 @@ class Client:
         started.set()
         await self._stop.wait()
         deadline_s = self._loop.time() + self._flush_s
-        while self._inbox and self._loop.time() < deadline_s:
+        while self._inbox and self._loop.time() < deadline_s:  # noqa: ASYNC110 (once)
             await asyncio.sleep(0.01)
         await self._session.close(deadline_s - self._loop.time())
 

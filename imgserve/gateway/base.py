@@ -26,7 +26,10 @@ _WHITE: Final = b" \t\r\n"
 
 @stream_request_body
 class Handler(RequestHandler):
-    """The base of all handlers."""
+    """The base of all handlers.
+
+    `allowed` are the methods that a 405 names; a handler that names none answers 404.
+    """
 
     allowed: tuple[str, ...] = ()
     route = "other"
@@ -83,8 +86,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **_: Any) -> None:
         """Send an error that Tornado raised, as JSON without internals."""
-        if status_code == 405:
+        if status_code == 405 and self.allowed:
             self.set_header("Allow", ", ".join(self.allowed))
+        elif status_code == 405:
+            self.set_status(404)
         self.finish(json.dumps({"msg": self._reason.lower()}))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from imgserve.client.outcome import accepted_reply, is_accepted
 from imgserve.errors import (
     CodedError,
@@ -17,7 +15,7 @@ from imgserve.gateway.submitting import SubmitHandler
 class RootHandler(SubmitHandler):
     """Takes a request and answers once it is accepted or rejected."""
 
-    allowed = ("POST",)
+    allowed = ()  # other methods get 404 until there is a dashboard
     route = "/"
 
     async def post(self) -> None:
@@ -37,10 +35,3 @@ class RootHandler(SubmitHandler):
         except JobConflict:
             # The contract's table has no row for a used key; it is a value that is not allowed.
             self.reply(200, {"msg": "request invalid", "code": 115})
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Other methods get 404 until there is a dashboard."""
-        if status_code == 405:
-            self.set_status(404)
-            status_code = 404
-        super().write_error(status_code, **kwargs)

@@ -12,11 +12,13 @@ QUICK = Timing(resend_s=0.3, resend_max_s=1.0, quiet_s=1.5, beat_s=0.1)
 
 @pytest.fixture
 def broker(tmp_path):
+    """A scripted broker."""
     with BrokerDouble(tmp_path) as double:
         yield double
 
 
 @pytest.fixture
 def client(broker):
+    """A blocking client of it."""
     with Client(broker.path, timing=QUICK, flush_s=1) as client:
         yield client

@@ -20,16 +20,18 @@ from imgserve.protocol.events import Refusal, State
 from imgserve.protocol.jobs import Replay, Submit
 from tests.client.conftest import QUICK
 from tests.support.broker_double import BrokerDouble, queue_only
+from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST
-from tests.support.until import until
 
 
 def numbered(count):
+    """That many requests with ids."""
     for number in range(count):
         yield f"job-{number}", {**REQUEST, "srcURL": f"http://there/{number}.png"}
 
 
 def ends(state, **fields):
+    """A script: every job is queued, then ends so."""
     return lambda submit: [(State.QUEUED, {}), (state, fields)]
 
 
@@ -133,7 +135,7 @@ def test_a_used_id_with_the_same_request_is_the_same_job(broker, client):
     """Under way both handles hear; ended, the original outcome comes again."""
     broker.script = queue_only
     first, second = client.submit(REQUEST, id="mine"), client.submit(REQUEST, id="mine")
-    until(lambda: first.state == second.state == State.QUEUED)
+    eventually(lambda: first.state == second.state == State.QUEUED)
     broker.say("mine", State.DONE, dst_url="u")
     assert first.result(timeout_s=5) == second.result(timeout_s=5)
     assert client.submit(REQUEST, id="mine").result(timeout_s=5).state == State.DONE
@@ -143,7 +145,7 @@ def test_an_earlier_job_is_found_by_its_id(broker, client):
     """By another client, under way or ended; an id never heard of is said to be unknown."""
     broker.script = queue_only
     client.submit(REQUEST, id="mine").state  # noqa: B018
-    until(lambda: "mine" in broker.known)
+    eventually(lambda: "mine" in broker.known)
     with Client(broker.path, timing=QUICK) as other:
         assert other.find("mine").state == State.QUEUED
         handle = other.job("mine")
@@ -158,7 +160,7 @@ def test_a_queued_job_is_cancelled(broker, client):
     """Its waits then raise 406; a job never heard of is None."""
     broker.script = queue_only
     job = client.submit(REQUEST)
-    until(lambda: job.state)
+    eventually(lambda: job.state)
     assert client.cancel(job.id).state == State.CANCELLED
     with pytest.raises(JobFailed) as trouble:
         job.result(timeout_s=5)
@@ -189,10 +191,10 @@ def test_lost_events_are_replayed(broker, client):
     client.submit(REQUEST).result(timeout_s=5)
     broker.script = queue_only
     job = client.submit(REQUEST)
-    until(lambda: job.state)
+    eventually(lambda: job.state)
     broker.lose = 1
     broker.say(job.id, State.DONE, dst_url="u")
-    until(lambda: broker.lose == 0)
+    eventually(lambda: broker.lose == 0)
     client.submit(REQUEST)
     begun_s = time.monotonic()
     assert job.result(timeout_s=5).state == State.DONE
@@ -203,7 +205,7 @@ def test_a_lost_last_event_is_asked_for_in_the_end(broker, client):
     """No later event shows the hole; the slow replay does."""
     broker.script = queue_only
     job = client.submit(REQUEST)
-    until(lambda: job.state)
+    eventually(lambda: job.state)
     broker.lose = 1
     broker.say(job.id, State.DONE, dst_url="u")
     assert job.result(timeout_s=5).state == State.DONE
@@ -213,10 +215,10 @@ def test_silence_is_noticed_and_what_was_said_in_it_is_replayed(broker, client):
     """Reconnect, then ask for what is outstanding."""
     broker.script = queue_only
     job = client.submit(REQUEST)
-    until(lambda: job.state)
+    eventually(lambda: job.state)
     broker.mute = True
     broker.say(job.id, State.DONE, dst_url="u")
-    until(lambda: not client._session.ledger.alive)
+    eventually(lambda: not client._session.ledger.alive)
     broker.mute = False
     assert job.result(timeout_s=5).state == State.DONE
     assert any(job.id in message.job_ids for message in broker.asked(Replay))
@@ -234,7 +236,7 @@ def test_a_job_that_the_broker_forgot_is_submitted_again(broker, client):
     """A lost journal loses no job that a client still waits for."""
     broker.script = queue_only
     job = client.submit(REQUEST)
-    until(lambda: job.state)
+    eventually(lambda: job.state)
     broker.stop()
     broker.known.clear()
     broker.script = ends(State.DONE)
@@ -247,7 +249,7 @@ def test_a_job_refused_for_now_is_done_later(broker, client, reason):
     """Backoff, the same id, no error."""
     broker.refuse = reason
     job = client.submit(REQUEST)
-    until(lambda: broker.submits >= 2)
+    eventually(lambda: broker.submits >= 2)
     broker.refuse = None
     assert job.result(timeout_s=5).state == State.DONE
 
@@ -315,13 +317,13 @@ def test_submit_blocks_while_the_broker_takes_nothing_and_goes_on_after(broker, 
     """Backpressure: bounded memory, no error, nothing lost."""
     client.submit(REQUEST).result(timeout_s=5)
     broker.full = True
-    until(lambda: client._session.congested)
+    eventually(lambda: client._session.congested)
     jobs = []
     thread = threading.Thread(
         target=lambda: jobs.extend(client.submit(REQUEST) for _ in range(3000))
     )
     thread.start()
-    until(lambda: len(client._inbox) >= 1000)
+    eventually(lambda: len(client._inbox) >= 1000)
     assert thread.is_alive()
     broker.full = False
     thread.join(20)

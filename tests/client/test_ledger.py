@@ -10,29 +10,35 @@ from imgserve.protocol.jobs import Replay, Submit
 
 
 def heard(**timing):
+    """A ledger whose broker is alive at 0 s."""
     ledger = Ledger("me", Timing(**timing))
     ledger.hear_beat(beat(), 0.0)
     return ledger
 
 
 def beat(epoch="e1", *, full=False):
+    """A beat of the broker."""
     return BrokerBeat(epoch, 1.0, full)
 
 
 def state(seq, job_id="a", what=State.QUEUED, epoch="e1", **fields):
+    """An event on a job."""
     return JobState(epoch, seq, job_id, str(what), **fields)
 
 
 def refused(seq, reason, job_id="a", epoch="e1"):
+    """A refusal of a job."""
     return Refused(epoch, seq, job_id, str(reason), "so")
 
 
 def add(ledger, job_id="a", now_s=0.0):
+    """Add a job; returns its entry and what to send."""
     entry = Entry(job_id, b"{}")
     return entry, ledger.add(entry, now_s)
 
 
 def keep_alive(ledger, now_s, epoch="e1"):
+    """The broker beats."""
     ledger.hear_beat(beat(epoch), now_s)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from imgserve.protocol.events import Refusal, State
 from tests.support.broker_double import queue_only
+from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST, GatewayRun
-from tests.support.until import until
 
 
 def rejected(code):
+    """A script: every job is rejected so."""
     return lambda submit: [(State.QUEUED, {}), (State.REJECTED, {"code": code, "detail": "so"})]
 
 
@@ -83,6 +85,7 @@ def test_the_content_type_is_not_checked(gateway, content_type):
 
 
 def padded(size_bytes):
+    """A good request, made long with white space."""
     text = json.dumps(REQUEST)
     return (text + " " * (size_bytes - len(text))).encode()
 
@@ -127,20 +130,18 @@ def test_a_full_broker_is_said_without_asking_it(broker, gateway):
     """Its beat tells; the gateway answers 501 at once."""
     gateway.post(REQUEST)
     broker.full = True
-    until(lambda: gateway.post(REQUEST).json.get("code") == 501)
+    eventually(lambda: gateway.post(REQUEST).json.get("code") == 501)
     broker.full = False
-    until(lambda: gateway.post(REQUEST).json.get("dstURL"))
+    eventually(lambda: gateway.post(REQUEST).json.get("dstURL"))
 
 
 def test_more_waiting_requests_than_the_limit_are_turned_away(broker):
     """One over the limit hears 501 at once, while the others wait on."""
     broker.script = queue_only
     with GatewayRun(broker.path, waiting_limit=1, answer_timeout_s=2) as gateway:
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(gateway.post, REQUEST)
-            until(lambda: broker.submits == 1)
+            eventually(lambda: broker.submits == 1)
             begun_s = time.monotonic()
             assert gateway.post(REQUEST).json["code"] == 501
             assert time.monotonic() - begun_s < 1

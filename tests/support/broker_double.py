@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import zmq
 
@@ -98,7 +98,7 @@ class BrokerDouble:
         self._stop = threading.Event()
         self.port_jobs = self.port_events = 0
 
-    def __enter__(self) -> BrokerDouble:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

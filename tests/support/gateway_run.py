@@ -10,7 +10,7 @@ import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from imgserve.config import Settings
 from imgserve.gateway.app import serve
@@ -33,6 +33,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
+        """The body, parsed."""
         return json.loads(self.body)
 
 
@@ -45,7 +46,7 @@ class GatewayRun:
         self.port = self._listener.getsockname()[1]
         self.exit_code: int | None = None
 
-    def __enter__(self) -> GatewayRun:
+    def __enter__(self) -> Self:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)))
         self._thread.start()
@@ -67,6 +68,11 @@ class GatewayRun:
         self._thread.join(timeout_s)
         assert not self._thread.is_alive()
 
+    @property
+    def draining(self) -> bool:
+        """Whether it was asked to end and has seen it."""
+        return self._stop.is_set()
+
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request on a connection of its own; a mapping becomes JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -80,6 +86,7 @@ class GatewayRun:
             connection.close()
 
     def post(self, body: Any, path: str = "/", **headers: str) -> Answer:
+        """Post to the gateway."""
         return self.ask("POST", path, body, **headers)
 
     async def _main(self, started: threading.Event) -> None:

@@ -1,0 +1,139 @@
+"""Health, readiness, metrics, and what all answers have in common."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.eventually import eventually
+from tests.support.gateway_run import REQUEST, GatewayRun
+
+FIGURES = {
+    "jobs_total": {"done": 5, "failed": 2},
+    "queue_length": 7,
+    "in_flight": 3,
+    "credit": 13,
+    "workers": [{"incarnation": "w"}],
+    "stages": {"fetch": {"bounds": [0.1, 1.0], "counts": [4, 2, 1], "sum": 3.5}},
+    "full": False,
+    "uptime_s": 60.0,
+}
+
+
+def samples(answer):
+    """What Prometheus would read."""
+    families = text_string_to_metric_families(answer.body.decode())
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_health_needs_no_broker(tmp_path):
+    """The process serves; that is all it says."""
+    with GatewayRun(tmp_path / "connection.json") as gateway:
+        assert gateway.ask("GET", "/healthz").status == 200
+
+
+def test_ready_means_that_a_worker_is_connected(broker, gateway):
+    """503 with the reason otherwise."""
+    broker.figures = {"workers": []}
+    answer = gateway.ask("GET", "/readyz")
+    assert (answer.status, answer.json["detail"]) == (503, "no worker is connected")
+    broker.figures = FIGURES
+    assert gateway.ask("GET", "/readyz").status == 200
+    broker.silent_stats = True
+    answer = gateway.ask("GET", "/readyz")
+    assert (answer.status, answer.json["detail"]) == (503, "the broker does not answer")
+
+
+def test_metrics_are_the_brokers_figures_and_the_own_requests(broker, gateway):
+    """Names and values as documented, readable by Prometheus' own parser."""
+    broker.figures = FIGURES
+    gateway.post(REQUEST)
+    answer = gateway.ask("GET", "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    seen = samples(answer)
+    assert seen["imgserve_jobs_total", ("state", "done")] == 5
+    assert seen["imgserve_queue_length",] == 7
+    assert seen["imgserve_credit",] == 13
+    assert seen["imgserve_workers",] == 1
+    assert seen["imgserve_stage_seconds_bucket", ("le", "1.0"), ("stage", "fetch")] == 6
+    assert seen["imgserve_stage_seconds_bucket", ("le", "+Inf"), ("stage", "fetch")] == 7
+    assert seen["imgserve_stage_seconds_count", ("stage", "fetch")] == 7
+    assert seen["imgserve_stage_seconds_sum", ("stage", "fetch")] == 3.5
+    labels = (("method", "POST"), ("route", "/"), ("status", "200"))
+    assert seen["imgserve_http_requests_total", *labels] == 1
+    assert seen["imgserve_broker_up",] == 1
+
+
+def test_metrics_go_on_without_the_broker(broker, gateway):
+    """They say that it does not answer."""
+    broker.silent_stats = True
+    answer = gateway.ask("GET", "/metrics")
+    assert answer.status == 200
+    assert samples(answer)["imgserve_broker_up",] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/nothing"), ("POST", "/nothing"), ("GET", "/jobs/a/b"), ("BREW", "/nothing")],
+)
+def test_an_unknown_path_is_404_in_json(gateway, method, path):
+    """Whatever the method."""
+    answer = gateway.ask(method, path)
+    assert answer.status == 404
+    assert answer.json["msg"] == "not found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/jobs", "POST"),
+        ("POST", "/jobs/a", "GET, DELETE"),
+        ("POST", "/healthz", "GET"),
+        ("PUT", "/metrics", "GET"),
+        ("BREW", "/readyz", "GET"),
+    ],
+)
+def test_a_wrong_method_is_405_with_the_right_ones(gateway, method, path, allow):
+    """RFC 9110, 15.5.6."""
+    answer = gateway.ask(method, path)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == allow
+    assert answer.json == {"msg": "method not allowed"}
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/never", "/nothing", "/healthz", "/metrics"])
+def test_every_answer_has_the_security_headers_and_no_version(gateway, path):
+    """No sniffing, no caching, no server string."""
+    headers = gateway.ask("GET", path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert "Server" not in headers
+    assert "Etag" not in headers
+
+
+def test_garbage_instead_of_http_is_answered_and_closed(gateway):
+    """400, and the next request is served."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as raw:
+        raw.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 400")
+        assert raw.recv(100) == b""
+    assert gateway.ask("GET", "/healthz").status == 200
+
+
+def test_the_access_log_names_the_job_and_no_urls(gateway, caplog):
+    """One line a request: method, route, status, job id, milliseconds."""
+    caplog.set_level(logging.INFO, "imgserve.gateway")
+    answer = gateway.post({**REQUEST, "srcURL": "http://me:secret@there/a.png"}, "/?token=secret")
+    job_id = answer.headers["Location"].removeprefix("/jobs/")
+    # The line is written after the answer.
+    lines = eventually(lambda: [text for text in caplog.messages if "POST" in text])
+    assert len(lines) == 1
+    assert lines[0].startswith(f"POST /: 200, job {job_id}, ")
+    assert "secret" not in caplog.text
