@@ -1,0 +1,88 @@
+"""W1: 2 MP JPEG to 200x120, over HTTP, native client and POST /, beside the bare loop."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from bench_lib import bare, drive
+from bench_lib.ends import Ends, nginx
+from bench_lib.picture import jpeg
+from bench_lib.report import BenchError, Figure
+from bench_lib.setting import Setting, running_service
+
+WIDTH_PX, HEIGHT_PX = 200, 120
+SHORT_JOBS = 400
+WINDOW = 64
+CONNECTIONS = 32
+
+
+def run(setting: Setting) -> list[Figure]:
+    """Measure rounds of bare loop, native client and HTTP, after a warming one."""
+    source = jpeg(1733, 1154)
+    jobs = setting.jobs(SHORT_JOBS)
+    bares, natives, https = [], [], []
+    with nginx(setting.folder) as ends, running_service(setting.folder) as service:
+        (ends.sources / "photo.jpg").write_bytes(source)
+        drive.native(service, requests(ends, 50, "warm"), window=WINDOW)
+        for each in range(setting.rounds):
+            bares.append(
+                bare.run(source, width_px=WIDTH_PX, height_px=HEIGHT_PX, kind="JPEG", jobs=jobs)
+            )
+            natives.append(
+                drive.native(service, requests(ends, jobs, f"n{each}"), window=WINDOW)
+            )
+            wanted = requests(ends, jobs, f"h{each}")
+            https.append(drive.http(service, wanted, connections=CONNECTIONS))
+            check_results(ends, jobs, f"n{each}", f"h{each}")
+    return [
+        Figure("bare loop, CPU a job", "ms", tuple(cost.cpu_ms_a_job for cost in bares)),
+        Figure("bare loop, throughput", "jobs/s", tuple(cost.jobs_a_second for cost in bares)),
+        *_beside("native client", natives, bares, "<= 1.15", ">= 0.80"),
+        *_beside("POST /", https, bares, "<= 1.20", ""),
+    ]
+
+
+def _beside(
+    name: str, costs: list[bare.Cost], bares: list[bare.Cost], cpu_goal: str, rate_goal: str
+) -> list[Figure]:
+    pairs = list(zip(costs, bares, strict=True))
+    return [
+        Figure(f"{name}, CPU a job", "ms", tuple(cost.cpu_ms_a_job for cost in costs)),
+        Figure(f"{name}, throughput", "jobs/s", tuple(cost.jobs_a_second for cost in costs)),
+        Figure(
+            f"{name}, CPU beside the bare loop",
+            "x",
+            tuple(cost.cpu_ms_a_job / base.cpu_ms_a_job for cost, base in pairs),
+            cpu_goal,
+        ),
+        Figure(
+            f"{name}, throughput beside the bare loop",
+            "x",
+            tuple(cost.jobs_a_second / base.jobs_a_second for cost, base in pairs),
+            rate_goal,
+        ),
+    ]
+
+
+def requests(ends: Ends, jobs: int, name: str) -> list[drive.Request]:
+    """Return requests from the one source to results of their own."""
+    return [
+        {
+            "operationType": "resize",
+            "srcURL": f"{ends.url}/photo.jpg",
+            "dstURL": f"{ends.url}/out/{name}-{each}.jpg",
+            "args": {"width": WIDTH_PX, "height": HEIGHT_PX, "method": "PUT"},
+        }
+        for each in range(jobs)
+    ]
+
+
+def check_results(ends: Ends, jobs: int, *names: str) -> None:
+    """Look at every result: a picture of the size asked for, and no placeholder."""
+    for name in names:
+        for each in range(jobs):
+            path = ends.results / f"{name}-{each}.jpg"
+            with Image.open(path) as image:
+                if image.size != (WIDTH_PX, HEIGHT_PX) or image.getpixel((1, 1)) == (255, 255, 255):
+                    raise BenchError(f"{path.name} is not the result")
+            path.unlink()

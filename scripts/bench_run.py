@@ -1,0 +1,64 @@
+"""Measure imgserve beside the bare pixel loop, in one run, as ratios.
+
+Each round runs the bare loop and then the service, so that a noisy machine touches both. The table
+shows minimum, median and maximum over the rounds; the figures also go to bench-output/bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench_lib.report import Figure, print_table
+from bench_lib.setting import Setting
+from bench_lib.works import dispatch, latency, resize, tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WORKS: dict[str, tuple[str, Callable[[Setting], list[Figure]]]] = {
+    "W1": ("2 MP JPEG to 200x120, HTTP in, placeholder and result PUT out", resize.run),
+    "W2": ("durable jobs through the broker, stub worker", dispatch.run),
+    "W3": ("64x64 PNG, file to file", tiny.run),
+    "W4": ("latency of POST / on an idle service, 250 kB source", latency.run),
+}
+
+
+def main() -> int:
+    """Run the works asked for; exit 1 when one could not be measured."""
+    listing = "\n".join(f"  {name}  {about}" for name, (about, _) in WORKS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"works:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("works", nargs="*", help="the works to run, by name; default: all")
+    parser.add_argument("--full", action="store_true", help="ten times the jobs, for the report")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each work (3)")
+    options = parser.parse_args()
+    names = [name.upper() for name in options.works] or list(WORKS)
+    unknown = [name for name in names if name not in WORKS]
+    if unknown:
+        parser.error(f"there is no work {', '.join(unknown)}; there are {', '.join(WORKS)}")
+    figures = {}
+    with tempfile.TemporaryDirectory(prefix="imgserve-bench-") as folder:
+        for name in names:
+            about, work = WORKS[name]
+            print(f"{name}: {about}", file=sys.stderr)
+            place = Path(folder) / name
+            place.mkdir()
+            setting = Setting(folder=place, rounds=options.rounds, full=options.full)
+            figures[name] = work(setting)
+            print_table(name, about, figures[name])
+    output = ROOT / "bench-output"
+    output.mkdir(exist_ok=True)
+    document = {name: [figure.as_dict() for figure in rows] for name, rows in figures.items()}
+    (output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
