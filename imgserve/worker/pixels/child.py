@@ -23,7 +23,14 @@ SOCKET_BUFFER_BYTES = 1024 * 1024
 # Below this one copy is cheaper than a second system call.
 JOIN_LIMIT_BYTES = 64 * 1024
 # Of the worker's environment a pixel process gets nothing else: it may hold secrets.
-KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH", "TMPDIR")
+KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH")
+# glibc would give the memory of each job back and fault it in again for the next: 7% of a 2 MP
+# JPEG's CPU time. One arena, and up to 64 MB kept.
+MALLOC_VARIABLES = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
+}
 
 
 class ChildProcess:
@@ -140,4 +147,4 @@ def _command(settings: PixelSettings) -> list[str]:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     root = str(Path(imgserve.__file__).parent.parent)
-    return kept | {"PYTHONPATH": root, "LANG": "C.UTF-8"}
+    return kept | MALLOC_VARIABLES | {"PYTHONPATH": root, "LANG": "C.UTF-8"}

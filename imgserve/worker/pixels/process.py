@@ -64,7 +64,7 @@ def die_with(parent: int) -> None:
 
 
 def serve(link: socket.socket, tools: Tools, hello: bytes) -> None:
-    """Say hello, answer one request after the other; the end of the stream is the order to leave."""
+    """Say hello, then answer one request after the other until the stream ends."""
     send(link, Reply.hello(hello), hello)
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
         asked = Request.unpack(header)

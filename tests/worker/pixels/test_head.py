@@ -17,7 +17,9 @@ from tests.support import images
 FILES = {
     "png": (images.png(61, 47), ImageKind.PNG, (61, 47)),
     "interlaced png": (images.interlaced_png(61, 47), ImageKind.PNG, (61, 47)),
-    "png with profile": (images.png(61, 47, icc_profile=images.srgb_profile()), ImageKind.PNG, (61, 47)),
+    "png with profile": (
+        images.png(61, 47, icc_profile=images.srgb_profile()), ImageKind.PNG, (61, 47),
+    ),
     "gif": (images.gif(61, 47), ImageKind.GIF, (61, 47)),
     "animated gif": (images.animated("GIF", 61, 47), ImageKind.GIF, (61, 47)),
     "jpeg": (images.jpeg(61, 47), ImageKind.JPEG, (61, 47)),
@@ -132,7 +134,7 @@ def test_twelve_bit_jpeg_is_refused():
 
 def test_random_bytes_give_an_answer_or_a_coded_error():
     """Whatever the bytes are, nothing but a coded error is raised."""
-    source = random.Random(7)
+    source = random.Random(7)  # noqa: S311
     starts = [data[: source.randrange(1, 60)] for data, *_ in FILES.values()]
     for _ in range(20_000):
         data = source.choice(starts) + source.randbytes(source.randrange(80))
@@ -146,7 +148,7 @@ def test_random_bytes_give_an_answer_or_a_coded_error():
 
 def test_damaged_files_give_an_answer_or_a_coded_error():
     """The same for files with some bytes changed."""
-    source = random.Random(11)
+    source = random.Random(11)  # noqa: S311
     files = [data[:2000] for data, *_ in FILES.values()]
     for _ in range(5_000):
         data = bytearray(source.choice(files))

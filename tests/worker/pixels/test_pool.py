@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,10 +35,10 @@ DEADLINE_S = 20.0
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Each test ends with the processes and descriptors that it began with."""
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     yield
     assert psutil.Process().children() == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 @contextlib.asynccontextmanager
@@ -53,6 +54,17 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         await asyncio.sleep(0.005)
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and wait until each of its threads stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + DEADLINE_S
+    while any(
+        " (python) T " not in re.sub(r"\(.*\)", "(python)", stat.read_text())
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < deadline, "the process does not stop"
 
 
 def small(pool: PixelPool, side: int = 8) -> asyncio.Task[Rendered]:
@@ -102,7 +114,7 @@ def test_death_fails_one_job_only():
         async with pool_of(2) as pool:
             before = pool.pids
             for pid in before:
-                os.kill(pid, signal.SIGSTOP)
+                stop(pid)
             jobs = [small(pool), small(pool), small(pool)]
             await until(lambda: pool.busy == 2)
             os.kill(before[0], signal.SIGKILL)
@@ -125,7 +137,7 @@ def test_late_process_is_killed():
     async def scenario() -> None:
         async with pool_of(1, pixel_timeout_s=0.3) as pool:
             (pid,) = pool.pids
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
             with pytest.raises(PixelsTimedOut, match=r"0\.3 s") as caught:
                 await small(pool)
             assert caught.value.code == 402
@@ -154,9 +166,10 @@ def test_death_that_is_not_noticed_yet_costs_no_job():
 
     async def scenario() -> None:
         async with pool_of(1) as pool:
-            os.kill(pool.pids[0], signal.SIGKILL)
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGKILL)
             # Blocking on purpose: the loop must not see the death before it gets the job.
-            os.waitid(os.P_PID, pool.pids[0], os.WEXITED | os.WNOWAIT) if pool.pids else None
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
             assert (await small(pool)).width_px == 8
 
     asyncio.run(scenario())
@@ -168,7 +181,7 @@ def test_cancelled_jobs_leave_or_are_dropped():
     async def scenario() -> None:
         async with pool_of(1) as pool:
             (pid,) = pool.pids
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
             running, waiting, kept = small(pool, 5), small(pool, 6), small(pool, 7)
             await until(lambda: pool.busy == 1)
             running.cancel()
@@ -189,11 +202,14 @@ def test_short_jobs_go_first():
     async def scenario() -> None:
         async with pool_of(1) as pool:
             (pid,) = pool.pids
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
             order: list[str] = []
             first = small(pool)
             await until(lambda: pool.busy == 1)
-            heavy = small(pool)
+            large = images.jpeg(2000, 1500)
+            heavy = asyncio.create_task(
+                pool.resize(large, kind=ImageKind.JPEG, width_px=900, height_px=700)
+            )
             placeholder = asyncio.create_task(
                 pool.placeholder(kind=ImageKind.PNG, width_px=9, height_px=9, text=Text.PROCESSING)
             )
@@ -214,7 +230,7 @@ def test_closing_ends_running_jobs():
 
     async def scenario() -> list[asyncio.Task[Rendered]]:
         async with pool_of(1) as pool:
-            os.kill(pool.pids[0], signal.SIGSTOP)
+            stop(pool.pids[0])
             jobs = [small(pool), small(pool)]
             await until(lambda: pool.busy == 1)
         await asyncio.wait(jobs, timeout=DEADLINE_S)
@@ -304,11 +320,11 @@ def test_processes_end_with_their_worker(tmp_path: Path):
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603  # the program above
         [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     ) as worker:
         pids = [int(pid) for pid in worker.stdout.readline().split()]
-        os.kill(pids[0], signal.SIGSTOP)
+        stop(pids[0])
         worker.kill()
     assert len(pids) == 2
 
@@ -327,7 +343,8 @@ def test_environment_of_the_worker_is_not_passed_on(monkeypatch: pytest.MonkeyPa
 
     async def scenario() -> None:
         async with pool_of(1) as pool:
-            environment = Path(f"/proc/{pool.pids[0]}/environ").read_bytes()
+            (pid,) = pool.pids
+            environment = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)
             assert b"hunter2" not in environment
 
     asyncio.run(scenario())

@@ -14,7 +14,7 @@ from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels.families import Fonts, choose_generic, load_fonts
 from imgserve.worker.pixels.fonts import fonts_report
 from imgserve.worker.pixels.frames import PixelOperation
-from imgserve.worker.pixels.rasterize import rasterize
+from imgserve.worker.pixels.rasterize import RENDERERS, rasterize
 from imgserve.worker.pixels.settings import system_font_dirs
 from tests.support import images
 from tests.worker.pixels.asking import SETTINGS, request
@@ -139,27 +139,24 @@ def test_fonts_report(tmp_path: Path):
 @pytest.mark.parametrize("renderer", Renderer)
 def test_what_one_renderer_refuses_the_other_renders(renderer, monkeypatch):
     """The renderer asked for goes first; when it refuses, the other one renders."""
-    from imgserve.worker.pixels import rasterize as module
-
     calls = []
 
     def refuse(*_):
         calls.append("refused")
         raise ValueError("no")
 
-    monkeypatch.setitem(module.RENDERERS, renderer, refuse)
+    monkeypatch.setitem(RENDERERS, renderer, refuse)
     assert covered(rendered(images.svg(), 40, 20, renderer)) == (0, 0, 20, 20)
     assert calls == ["refused"]
 
 
 def test_what_both_refuse_fails(monkeypatch):
     """When both refuse, code 401 says what each of them said."""
-    from imgserve.worker.pixels import rasterize as module
 
     def refuse(*_):
         raise ValueError("no such thing")
 
     for renderer in Renderer:
-        monkeypatch.setitem(module.RENDERERS, renderer, refuse)
+        monkeypatch.setitem(RENDERERS, renderer, refuse)
     with pytest.raises(PixelsFailed, match=r"resvg: no such thing; cairosvg: no such thing"):
         rendered(images.svg(), 40, 20)

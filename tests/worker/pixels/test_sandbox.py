@@ -92,7 +92,7 @@ def font(tmp_path: Path) -> Path:
 def attempt(expression: str, font: Path) -> tuple[str, str]:
     """Evaluate an expression in a locked process."""
     program = PROLOGUE.replace("{attempt}", expression)
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  # the program above
         [sys.executable, "-c", program, str(font)],
         cwd=ROOT, capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -171,5 +171,5 @@ def test_missing_parts_are_told():
 def test_required_sandbox_refuses_a_lesser_kernel(monkeypatch):
     """With require_sandbox a kernel that lacks a part stops the process before it serves."""
     monkeypatch.setattr(sandbox.landlock, "abi", lambda: 0)
-    with pytest.raises(ConfigError, match="require_sandbox.*landlock_files"):
+    with pytest.raises(ConfigError, match=r"require_sandbox.*landlock_files"):
         sandbox.lock(memory_limit_bytes=2**40, readable=[], require=True)

@@ -147,7 +147,7 @@ def test_depth_limit(depth, refused):
     ],
 )
 def test_malformed_is_refused(data):
-    """What is not well-formed, or not in a usual encoding, is code 204 (202 when it has no root)."""
+    """What is not well-formed, or not in a usual encoding, is code 204, or 202 without a root."""
     with pytest.raises((SvgInvalid, SourceUnreadable)) as caught:
         cleaned(data)
     assert caught.value.code == (202 if data == b"<svg" else 204)
