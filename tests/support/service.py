@@ -1,0 +1,265 @@
+"""The real service for tests: gateway, broker and worker as `imgserve start` runs them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from imgserve.client import Client
+from tests.support.until import until
+
+ENDED = frozenset({"done", "failed", "rejected", "cancelled"})
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+# Longer than any single job of these tests takes, on a machine that is busy with others.
+JOB_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body as JSON."""
+        document = json.loads(self.body)
+        assert isinstance(document, dict), self.body
+        return document
+
+
+class Service:
+    """Run `imgserve start` with a state folder of its own, as a context manager.
+
+    At the end it must be whole and leave nothing: no job in the queue or in flight, no process,
+    no temporary file beneath its file root, no pid, connection or service file.
+
+    Args:
+        folder: where state, file root and log are made.
+        flags: more flags for `start`, such as `--retry-limit 1`.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.state = folder / "state"
+        self.files = folder / "files"
+        self.log_file = folder / "service.log"
+        self.connection = self.state / "connection.json"
+        self.files.mkdir(parents=True)
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+        # Every process that was ever seen below the supervisor: none may outlive it.
+        self._seen: set[psutil.Process] = set()
+
+    def __enter__(self) -> Self:
+        words = (
+            *("start", "--foreground", "-host", "127.0.0.1", "-port", "0", "--broker-port", "0"),
+            *("--state", str(self.state), "--file-root", str(self.files)),
+            *("--allow-network", "127.0.0.0/8", "--retry-base-s", "0.05", *self._flags),
+        )
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            until(self._started, "the service runs", timeout_s=START_TIMEOUT_S)
+        except AssertionError as exc:
+            self._end()
+            raise AssertionError(f"the service did not start:\n{self.log()}") from exc
+        self.note_processes()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if exc_type is None:
+                self.assert_idle()
+                self.note_processes()
+                assert self.stop() == 0, f"it did not end well:\n{self.log()}"
+                self.assert_nothing_left()
+        finally:
+            self._end()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the supervisor says of itself: url, port, pids of the parts."""
+        document = json.loads((self.state / "service.json").read_text())
+        assert isinstance(document, dict)
+        return document
+
+    @property
+    def url(self) -> str:
+        """Where HTTP listens."""
+        return str(self.record["url"])
+
+    def log(self, lines: int = 60) -> str:
+        """Return the end of what every part has logged."""
+        text = self.log_file.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in text if " GET /readyz" not in line)[-200 * lines :]
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        """Send one HTTP request on a connection of its own."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.record["port"], timeout=JOB_TIMEOUT_S
+        )
+        try:
+            return exchange(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def post(
+        self, document: Mapping[str, Any], path: str = "/", headers: Mapping[str, str] = {}
+    ) -> Answer:
+        """Post a request."""
+        return self.send("POST", path, json.dumps(document).encode(), headers)
+
+    def job(self, location: str) -> dict[str, Any]:
+        """Return the document of a job, by its path."""
+        answer = self.send("GET", location)
+        assert answer.status == 200, answer
+        return answer.document
+
+    def ended(self, location: str, timeout_s: float = JOB_TIMEOUT_S) -> dict[str, Any]:
+        """Wait for a job's end; return its document."""
+        document = self.job(location)
+
+        def look() -> bool:
+            nonlocal document
+            document = self.job(location)
+            return document["state"] in ENDED
+
+        try:
+            until(look, "the job's end", timeout_s=timeout_s)
+        except AssertionError as exc:
+            raise AssertionError(f"{document} has not ended:\n{self.log()}") from exc
+        return document
+
+    def submit(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a request to `/jobs`, wait for its end, and return the job's document."""
+        answer = self.post(document, "/jobs")
+        assert answer.status == 202, answer
+        return self.ended(answer.document["links"]["self"])
+
+    def stats(self) -> Mapping[str, Any]:
+        """Ask the broker for its figures."""
+        with Client(self.connection) as client:
+            return client.stats(timeout_s=10)
+
+    def pixel_pids(self) -> list[int]:
+        """Return the pids of every worker's pixel processes."""
+        return [pid for worker in self.stats()["workers"] for pid in worker["pixel_pids"]]
+
+    def note_processes(self) -> None:
+        """Remember the processes there are now, so that the end looks after them."""
+        assert self._process is not None
+        supervisor = psutil.Process(self._process.pid)
+        self._seen |= {supervisor, *supervisor.children(recursive=True)}
+
+    def assert_idle(self) -> None:
+        """Check that no job waits or is held, once the last reports are in."""
+
+        def idle() -> bool:
+            figures = self.stats()
+            return not (figures["queue_length"] or figures["in_flight"])
+
+        try:
+            until(idle, "no job waits or is held")
+        except AssertionError as exc:
+            raise AssertionError(f"jobs are stuck: {self.stats()}\n{self.log()}") from exc
+
+    def terminate(self) -> None:
+        """Ask it to end, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Ask it to end, wait, and return its exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self.terminate()
+        return self._process.wait(STOP_TIMEOUT_S)
+
+    def assert_nothing_left(self) -> None:
+        """Check that no process and no file is left that a stopped service should not leave."""
+        alive = [process for process in self._seen if process.is_running()]
+        assert not alive, alive
+        assert not temporary_files(self.files)
+        left = {path.name for path in self.state.iterdir()}
+        assert left <= {"broker.lock", "journal.sqlite3"}, left
+
+    def _started(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "it has ended"
+        try:
+            return bool(self.record["phase"] == "running")
+        except (OSError, ValueError):
+            return False
+
+    def _end(self) -> None:
+        """Kill what is left, so that a failed test does not disturb the next."""
+        if self._process is not None and self._process.poll() is None:
+            self.note_processes()
+            self._process.kill()
+            self._process.wait()
+        for process in self._seen:
+            if process.is_running():
+                process.kill()
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] = {},
+) -> Answer:
+    """Send one request on a connection and read the whole answer."""
+    connection.request(method, path, body, dict(headers))
+    response = connection.getresponse()
+    named = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, named, response.read())
+
+
+def command(*words: str) -> list[str]:
+    """Return the command line of `imgserve`."""
+    return [sys.executable, "-m", "imgserve", *words]
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """Return what an upload was to rename and has left behind."""
+    return [path for path in folder.rglob("*") if ".imgserve" in path.name]
+
+
+class Paused:
+    """Processes that stand still (SIGSTOP) until the end of a `with` block."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self._pids = pids
+
+    def __enter__(self) -> None:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGCONT)
