@@ -43,6 +43,8 @@ def run(namespace: argparse.Namespace) -> int:
         raise CommandFailed(f"imgserve dead {namespace.action} {needs}", ExitCode.USAGE)
     with connect(settings_from(namespace).connection_file) as client:
         try:
+            # What is dropped is gone, so whether it was there is asked before.
+            found = namespace.action == "list" or client.dead("show", namespace.id).letters
             answer = client.dead(namespace.action, namespace.id)
         except ServiceUnavailable as exc:
             raise CommandFailed(exc.detail, ExitCode.UNAVAILABLE) from exc
@@ -50,8 +52,7 @@ def run(namespace: argparse.Namespace) -> int:
         print(json.dumps(_printable(letter)))
     if answer.detail:
         print(f"imgserve: {answer.detail}", file=sys.stderr)
-    found = bool(answer.letters) or namespace.action == "list"
-    return ExitCode.OK if found else ExitCode.DATA
+    return ExitCode.OK if found else ExitCode.NO_INPUT
 
 
 def _printable(value: Any) -> Any:

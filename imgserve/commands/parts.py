@@ -68,7 +68,9 @@ def run_gateway(namespace: argparse.Namespace) -> int:
 
     from imgserve.gateway.app import serve  # noqa: PLC0415 (one part loads no other's libraries)
 
-    return _run("gateway", namespace, lambda stop: serve(settings, stop=stop, listen_fd=listener.detach()))
+    return _run(
+        "gateway", namespace, lambda stop: serve(settings, stop=stop, listen_fd=listener.detach())
+    )
 
 
 async def _several(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> int:
@@ -111,7 +113,7 @@ def _run(part: str, namespace: argparse.Namespace, serve: Serve) -> int:
     try:
         return asyncio.run(live())
     except ConfigError as exc:
-        _log.error("%s", exc)  # noqa: TRY400 (the sentence says it all)
+        _log.error("%s", exc)  # the sentence says it all
         return ExitCode.CONFIG
     except Exception:  # noqa: BLE001 (whatever it is, the log must have it)
         _log.exception("the %s ended by an error", part)

@@ -1,0 +1,111 @@
+"""The life of a real service: restarts of parts, stop, -KILL, and death of the supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import urllib.request
+from urllib.error import URLError
+
+import pytest
+
+from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.processes import alive
+from tests.support.service import SMALL
+from tests.support.until import until
+
+
+def _answers(url, path="/readyz"):
+    try:
+        with urllib.request.urlopen(url + path, timeout=5) as response:  # noqa: S310
+            return response.status == 200
+    except (URLError, OSError):
+        return False
+
+
+def test_stop_leaves_nothing(service):
+    """After stop no process is left, and pid, connection and service file are gone."""
+    service.start()
+    ended = service.run("stop")
+    assert (ended.returncode, ended.stdout) == (0, "imgserve has stopped\n")
+    assert not service.left()
+    names = {path.name for path in service.state.iterdir()}
+    assert not names & {"imgserve.pid", "connection.json", "service.json"}
+
+
+def test_stop_says_what_it_waits_for(service):
+    """Parts end one after the other: gateway, worker, broker; each is named while it is awaited."""
+    service.start()
+    lines = service.run("stop").stderr.splitlines()
+    parts = [line.rpartition(" ")[2] for line in lines]
+    assert parts == [part for part in ("gateway", "worker", "broker") if part in parts]
+    assert parts
+
+
+def test_stop_without_a_service_has_its_own_exit_code(service):
+    """With nothing to stop, the sentence names the state folder."""
+    service.state.mkdir()
+    ended = service.run("stop")
+    assert ended.returncode == ExitCode.NOT_RUNNING
+    assert str(service.state) in ended.stderr
+
+
+def test_kill_ends_everything_at_once(service):
+    """-KILL leaves no process, and no file that a start would trip over."""
+    service.start()
+    ended = service.run("stop", "-KILL")
+    assert ended.returncode == 0, ended.stderr
+    assert not service.left()
+    assert not (service.state / "imgserve.pid").exists()
+
+
+def test_a_killed_supervisor_leaves_no_orphans(service):
+    """When the supervisor is killed the kernel kills its parts, and the next start succeeds."""
+    service.start()
+    os.kill(service.record.pid, signal.SIGKILL)
+    until(lambda: not service.left(), "the end of every part")
+    service.start()
+    assert service.status()["ready"]
+
+
+@pytest.mark.parametrize("part", ["gateway", "broker", "worker"])
+def test_a_part_that_dies_is_started_again(service, part):
+    """A killed part is replaced, and the service takes jobs again on the same port."""
+    service.start()
+    before = service.record
+    os.kill(before.parts[part][0], signal.SIGKILL)
+    until(lambda: service.record.restarts == 1 and service.record.parts[part], "a new life")
+    after = service.record
+    assert after.parts[part] != before.parts[part]
+    assert after.pid == before.pid
+    until(lambda: _answers(before.url), "readiness", timeout_s=20)
+
+
+def test_connections_wait_while_the_gateway_is_away(service):
+    """A connection made while no gateway lives is answered by the next one."""
+    service.start()
+    record = service.record
+    os.kill(record.parts["gateway"][0], signal.SIGKILL)
+    with socket.create_connection((record.host, record.port), timeout=15) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert b" 200 " in connection.recv(100)
+
+
+def test_restart_takes_new_flags(service):
+    """Restart ends the running service and starts another with the flags given."""
+    service.start()
+    before = service.record
+    ended = service.run("restart", *SMALL, "--gateway-processes=2")
+    assert ended.returncode == 0, ended.stderr
+    status = service.status()
+    assert len(status["gateways"]) == 2
+    assert status["gateway"] == status["gateways"][0]
+    assert status["pid"] != before.pid
+    assert not alive(before.pid)
+
+
+def test_restart_without_a_service_starts_one(service):
+    """Restart where nothing runs is a start."""
+    assert service.run("restart", *SMALL).returncode == 0
+    assert service.status()["ready"]
