@@ -175,9 +175,8 @@ class AsyncClient:
         return self.submit_entry(Entry(job_id, None))
 
     def forget(self, job: AsyncJob) -> None:
-        """Wait no more for a job; it goes on."""
-        if not job.entry.watchers:
-            self.session.ledger.drop(job.entry)
+        """Wait no more for a job, unless another wait is on it; the job itself goes on."""
+        self.session.ledger.drop(job.entry)
 
     async def map(
         self, requests: Iterable[MapItem] | AsyncIterator[MapItem], window: int = 256

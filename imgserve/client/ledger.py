@@ -62,6 +62,8 @@ class Entry:
         dst_url: the final dstURL since the job was accepted.
         sends, sent_s, news_s, due_s: what the ledger's timers know.
         watchers: called after each change.
+        leader: the entry in the ledger that this one follows: the same job, submitted twice.
+        followers: the entries that follow this one.
     """
 
     job_id: str
@@ -76,6 +78,29 @@ class Entry:
     due_s: float = inf
     over: bool = False
     watchers: list[Callable[[Entry], None]] = field(default_factory=list)
+    leader: Entry | None = None
+    followers: tuple[Entry, ...] = ()
+
+    def tell(self) -> None:
+        """Call the watchers; followers come to say the same."""
+        for watcher in tuple(self.watchers):
+            watcher(self)
+        for follower in self.followers:
+            follower.latest, follower.refusal = self.latest, self.refusal
+            follower.dst_url, follower.over = self.dst_url, self.over
+            follower.tell()
+
+    def follow(self, leader: Entry) -> None:
+        """Say from now on what the leader says."""
+        self.leader = leader
+        leader.followers = (*leader.followers, self)
+
+    def unfollow(self) -> None:
+        """Hear no more of the leader."""
+        if self.leader is not None:
+            followers = self.leader.followers
+            self.leader.followers = tuple(each for each in followers if each is not self)
+            self.leader = None
 
 
 class Ledger:
@@ -124,8 +149,14 @@ class Ledger:
         return self._say_or_hold(entry, self._to_submit, now_s)
 
     def drop(self, entry: Entry) -> None:
-        """Stop caring for a job; the broker goes on with it."""
-        if self.jobs.get(entry.job_id) is entry:
+        """Stop caring for a job that nobody watches; the broker goes on with it."""
+        if entry.watchers or entry.followers:
+            return
+        leader = entry.leader
+        entry.unfollow()
+        if leader is not None:
+            self.drop(leader)
+        elif self.jobs.get(entry.job_id) is entry:
             self._remove(entry)
 
     def hear_beat(self, beat: BrokerBeat, now_s: float) -> None:

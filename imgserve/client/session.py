@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -178,22 +177,22 @@ class Session:
                 if self._letters:
                     self._letters.popleft().set_result(message)
         if entry is not None:
-            _tell(entry)
+            entry.tell()
 
     def _joins(self, entry: Entry, present: Entry) -> bool:
         """Settle two entries of one id; returns whether the new one is to be sent."""
         if present.payload is None:
             self.ledger.jobs.pop(present.job_id)
-            entry.watchers.append(partial(_mirror, present))
+            present.follow(entry)
             return True
         if entry.payload in (None, present.payload):
-            present.watchers.append(partial(_mirror, entry))
-            _mirror(entry, present)
+            entry.follow(present)
+            present.tell()
         else:
             detail = f"the id {entry.job_id} is in use for another request"
             entry.refusal = Refused("here", 0, entry.job_id, Refusal.CONFLICT, detail)
             entry.over = True
-            _tell(entry)
+            entry.tell()
         return False
 
     def _answer(self, message: JobState | Refused) -> None:
@@ -252,15 +251,3 @@ class Session:
     def _knock(self) -> None:
         if not self.ledger.alive:
             self._link.send(Replay(self.submitter, ("probe",)))
-
-
-def _tell(entry: Entry) -> None:
-    for watcher in tuple(entry.watchers):
-        watcher(entry)
-
-
-def _mirror(follower: Entry, leader: Entry) -> None:
-    """Two handles of one job say the same."""
-    follower.latest, follower.refusal = leader.latest, leader.refusal
-    follower.dst_url, follower.over = leader.dst_url, leader.over
-    _tell(follower)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import zmq
+
 from imgserve.client.aio import MapItem, prepare_item
 from imgserve.client.ledger import Entry, Timing
 from imgserve.client.outcome import (
@@ -120,12 +122,15 @@ class Client:
         self._room = threading.Condition()
         self._waking = False
         self._closed = False
+        self._failure: OSError | zmq.ZMQError | None = None
         started = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._live(started)), name="imgserve-client", daemon=True
         )
         self._thread.start()
         started.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def __enter__(self) -> Self:
         return self
@@ -247,10 +252,15 @@ class Client:
     async def _live(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._session = Session(
-            path=self._path, timing=self._timing, on_congestion=self._congestion
-        )
-        started.set()
+        try:
+            self._session = Session(
+                path=self._path, timing=self._timing, on_congestion=self._congestion
+            )
+        except (OSError, zmq.ZMQError) as exc:  # no descriptors left
+            self._failure = exc
+            return
+        finally:
+            started.set()
         await self._stop.wait()
         deadline_s = self._loop.time() + self._flush_s
         while self._inbox and self._loop.time() < deadline_s:  # noqa: ASYNC110 (once)

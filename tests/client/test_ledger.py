@@ -234,3 +234,18 @@ def test_a_dropped_job_is_forgotten():
     keep_alive(ledger, 5.0)
     assert ledger.due(5.0) == []
     assert ledger.unacknowledged == 0
+
+
+def test_a_job_that_is_watched_twice_is_dropped_with_its_last_watch():
+    """Whoever repeats a request again and again leaves nothing behind."""
+    ledger = heard()
+    entry, _ = add(ledger)
+    twin = Entry("a", b"{}")
+    twin.follow(entry)
+    ledger.hear_state(state(1), 0.1).tell()
+    assert twin.latest.state == State.QUEUED
+    ledger.drop(entry)
+    assert "a" in ledger.jobs
+    ledger.drop(twin)
+    assert ledger.jobs == {}
+    assert entry.followers == ()
