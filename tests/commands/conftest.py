@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.http_server import HttpServer
-from tests.support.service import Service
+from tests.support.command_line import Daemon
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """A service that tests only look at or submit to."""
     folder = tmp_path_factory.mktemp("service")
-    with Service(folder / "state") as service:
+    with Daemon(folder / "state") as service:
         service.start(f"--file-root={folder}")
         yield service
 
@@ -20,7 +20,7 @@ def running(tmp_path_factory):
 @pytest.fixture
 def service(tmp_path):
     """A service that is not started yet, to do anything to."""
-    with Service(tmp_path / "state") as service:
+    with Daemon(tmp_path / "state") as service:
         yield service
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.processes import alive
-from tests.support.service import SMALL
+from tests.support.command_line import SMALL
 from tests.support.until import until
 
 

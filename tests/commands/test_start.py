@@ -6,7 +6,7 @@ import os
 import socket
 
 from imgserve.commands.exit_codes import ExitCode
-from tests.support.service import SMALL
+from tests.support.command_line import SMALL
 
 
 def _refused(ended, exit_code, *words):

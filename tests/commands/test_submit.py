@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgserve.commands.exit_codes import ExitCode
 from tests.support.images import encode
-from tests.support.service import environment
+from tests.support.command_line import environment
 
 
 @pytest.fixture
