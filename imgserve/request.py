@@ -215,7 +215,9 @@ def scheme_of(url: str) -> str:
 def source_file_name(url: str) -> str:
     """Return the last part of a URL's path, as written, without query and fragment."""
     path = re.split(r"[?#]", url, maxsplit=1)[0]
-    _, _, after_scheme = path.partition("://")
+    _, separator, after_scheme = path.partition("://")
+    if not separator:  # no URL at all, which another code says better than a missing extension
+        return path.rpartition("/")[2]
     return after_scheme.rpartition("/")[2] if "/" in after_scheme else ""
 
 
