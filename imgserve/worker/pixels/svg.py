@@ -22,7 +22,7 @@ NESTING_LIMIT = 3
 # Drawing programs keep namespaces in entities, a few dozen of some 50 characters. Larger values
 # would let a small file grow: every use costs three bytes and gives all of the value.
 ENTITIES_LIMIT = 100
-ENTITY = re.compile(r"""<!ENTITY\s+[\w.:-]{1,100}\s+(?:"[^"&%<]{0,256}"|'[^'&%<]{0,256}')\s*>""")
+ENTITY = re.compile(r"""<!ENTITY\s+([\w.:-]{1,100})\s+("[^"&%<]{0,256}"|'[^'&%<]{0,256}')\s*>""")
 
 DECLARED_ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 # By Python's names; others are not text encodings, or not ones of real files.
@@ -99,7 +99,7 @@ def parse(data: bytes, settings: PixelSettings) -> ET.Element:
     if head is None or head.kind is not ImageKind.SVG:
         raise SourceOfOtherKind("the source is a picture, not an SVG")
     text = decode(data)
-    require_plain_entities(text)
+    require_plain_entities(text, settings.svg_limit_bytes)
     try:
         # defusedxml would check the entities too, but needs the parser that is written in
         # Python, which is several times slower.
@@ -137,10 +137,14 @@ def decode(data: bytes) -> str:
         raise SvgInvalid(f"the SVG is not encoded in {name}, as it says") from exc
 
 
-def require_plain_entities(text: str) -> None:
-    """Allow entities that stand for a short plain text, and no others."""
+def require_plain_entities(text: str, growth_limit: int) -> None:
+    """Allow entities that stand for a short plain text and are not used to grow, and no others."""
     declared = text.count("<!ENTITY")
-    if declared > ENTITIES_LIMIT or declared != len(ENTITY.findall(text)):
+    if not declared:
+        return
+    plain = ENTITY.findall(text) if declared <= ENTITIES_LIMIT else []
+    growth = sum(text.count(f"&{name};") * len(value) for name, value in plain)
+    if declared != len(plain) or growth > growth_limit:
         raise SvgInvalid(
             f"the SVG declares entities other than up to {ENTITIES_LIMIT} short plain texts"
         )

@@ -28,6 +28,7 @@ class Renderer:
             self.gate.set()
 
     async def __call__(self, asked: PlaceholderKey) -> Rendered:
+        """Render."""
         self.calls.append(asked.width_px)
         await self.gate.wait()
         if self.error:
@@ -73,8 +74,9 @@ def test_cancelled_caller_leaves_the_rendering_to_others():
         renderer = Renderer(open_gate=False)
         cache = PlaceholderCache(100, renderer)
         first, second = (asyncio.create_task(cache.get(key(5))) for _ in range(2))
-        while not renderer.calls:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn for the callers, one for the rendering
+        await asyncio.sleep(0)
+        assert renderer.calls == [5]
         first.cancel()
         renderer.gate.set()
         assert len((await second).data) == 5

@@ -253,6 +253,16 @@ def test_stop_signals_of_the_group_do_not_reach_them():
     asyncio.run(scenario())
 
 
+def test_leaving_at_once_leaves_nothing():
+    """A pool left before its keepers had a turn ends its processes all the same."""
+
+    async def scenario() -> None:
+        async with pool_of(2):
+            pass
+
+    asyncio.run(scenario())
+
+
 def test_failed_start_leaves_nothing():
     """Entering a pool whose processes cannot start raises, and leaves none of them."""
 

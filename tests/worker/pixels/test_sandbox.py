@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +90,10 @@ def font(tmp_path: Path) -> Path:
     return path
 
 
-def attempt(expression: str, font: Path) -> tuple[str, str]:
+def attempt(expression: str, font: Path, before: str = "") -> tuple[str, str]:
     """Evaluate an expression in a locked process."""
     program = PROLOGUE.replace("{attempt}", expression)
+    program = program.replace("sandbox.lock(", f"{before}\nsandbox.lock(", 1)
     done = subprocess.run(  # noqa: S603  # the program above
         [sys.executable, "-c", program, str(font)],
         cwd=ROOT, capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL,
@@ -125,6 +127,19 @@ def test_allowed(what, font):
     """From inside, this works, for decoders and renderers need it."""
     kind, text = attempt(ALLOWED[what], font)
     assert kind == "done", text
+
+
+@needs_kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user then")
+def test_an_ordinary_user_can_lock_itself_in(font):
+    """Neither part of the sandbox needs privileges."""
+    font.chmod(0o644)
+    for folder in (font.parent, *font.parents[1:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    before = "os.setgroups([]), os.setgid(65534), os.setuid(65534)"
+    assert attempt("open(font, 'rb').read(4)", font, before)[0] == "done"
+    assert attempt("open('/etc/passwd')", font, before)[0] == "PermissionError"
+    assert attempt("os.fork()", font, before)[0] == "PermissionError"
 
 
 @needs_kernel

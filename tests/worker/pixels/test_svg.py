@@ -173,6 +173,17 @@ def test_entities_that_grow_or_reach_out_are_refused(subset, encoding):
         cleaned(mark + text.encode(encoding))
 
 
+def test_entities_cannot_outgrow_the_byte_limit():
+    """An entity used so often that the text would be longer than a file may be is refused."""
+    text = f'<!DOCTYPE svg [<!ENTITY a "{"a" * 200}">]>' + f"<svg>{'&a;' * 100}</svg>"
+    assert (
+        clean_svg(text.encode(), PixelSettings(processes=1, svg_limit_bytes=20_200)).has_text
+        is False
+    )
+    with pytest.raises(SvgInvalid, match="entities"):
+        cleaned(text.encode(), PixelSettings(processes=1, svg_limit_bytes=20_199))
+
+
 def test_plain_entities_and_doctypes_are_read():
     """Files of drawing programs keep namespaces in entities, and name a DTD that is not read."""
     data = (
