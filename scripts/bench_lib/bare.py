@@ -39,9 +39,7 @@ def cover(data: bytes, width_px: int, height_px: int, kind: str) -> bytes:
     box_width, box_height = width_px * scale, height_px * scale
     left, top = (image.width - box_width) / 2, (image.height - box_height) / 3
     box = (left, top, left + box_width, top + box_height)
-    small = image.resize(
-        (width_px, height_px), Image.Resampling.LANCZOS, box=box, reducing_gap=2.0
-    )
+    small = image.resize((width_px, height_px), Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.save(buffer, kind, quality=85)
     return buffer.getvalue()

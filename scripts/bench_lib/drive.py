@@ -113,7 +113,11 @@ class Poster:
 def submitted(service: Service, jobs: int, name: str) -> Cost:
     """Run small jobs with bare sockets, counting `done`: only the broker's work is measured."""
     connection = Connection.read(service.connection)
-    with zmq.Context() as context, context.socket(zmq.SUB) as events, context.socket(zmq.PUSH) as pusher:
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as events,
+        context.socket(zmq.PUSH) as pusher,
+    ):
         submitter = uuid.uuid4().hex
         events.setsockopt(zmq.RCVHWM, 0)
         events.subscribe(topic_prefix(submitter))

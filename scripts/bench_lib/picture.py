@@ -26,7 +26,9 @@ def photo(width_px: int, height_px: int) -> Image.Image:
     return Image.fromarray(pixels, "RGB")
 
 
-def _field(random: numpy.random.Generator, falloff: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
+def _field(
+    random: numpy.random.Generator, falloff: numpy.ndarray, shape: tuple[int, ...]
+) -> numpy.ndarray:
     noise = numpy.fft.rfft2(random.standard_normal(shape)) * falloff
     field = numpy.fft.irfft2(noise, s=shape)
     return field / field.std()

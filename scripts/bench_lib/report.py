@@ -46,5 +46,7 @@ def print_table(name: str, about: str, figures: list[Figure]) -> None:
     print(f"  {'':44}{'min':>10}{'median':>10}{'max':>10}  unit    goal")
     for figure in figures:
         low, middle, high = min(figure.values), median(figure.values), max(figure.values)
-        numbers = "".join(f"{value:>10.3g}" if value < 100 else f"{value:>10.0f}" for value in (low, middle, high))
+        numbers = "".join(
+            f"{value:>10.3g}" if value < 100 else f"{value:>10.0f}" for value in (low, middle, high)
+        )
         print(f"  {figure.name:44}{numbers}  {figure.unit:7} {figure.goal}")

@@ -78,6 +78,4 @@ def running_service(folder: Path, *flags: str) -> Iterator[Service]:
         pids = (facts["pid"], *facts["gateways"], facts["broker"], *workers, *pixels)
         yield Service(facts["url"], state / "connection.json", pids)
     finally:
-        subprocess.run(
-            [*IMGSERVE, "stop", "--state", str(state)], check=True, capture_output=True
-        )
+        subprocess.run([*IMGSERVE, "stop", "--state", str(state)], check=True, capture_output=True)

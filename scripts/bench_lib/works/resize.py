@@ -28,9 +28,7 @@ def run(setting: Setting) -> list[Figure]:
             bares.append(
                 bare.run(source, width_px=WIDTH_PX, height_px=HEIGHT_PX, kind="JPEG", jobs=jobs)
             )
-            natives.append(
-                drive.native(service, requests(ends, jobs, f"n{each}"), window=WINDOW)
-            )
+            natives.append(drive.native(service, requests(ends, jobs, f"n{each}"), window=WINDOW))
             wanted = requests(ends, jobs, f"h{each}")
             https.append(drive.http(service, wanted, connections=CONNECTIONS))
             check_results(ends, jobs, f"n{each}", f"h{each}")
