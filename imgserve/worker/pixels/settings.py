@@ -54,7 +54,7 @@ class PixelSettings:
 
     Args:
         processes: how many pixel processes the pool keeps.
-        jpeg_quality: 1 to 95; above 95 files grow and nothing is gained.
+        jpeg_quality: 1 to 100; above 95 files grow and next to nothing is gained.
         renderer: the SVG renderer tried first when a job names none.
         pixel_timeout_s: wall time of one job; its process is killed then. resvg holds the GIL,
             so nothing inside the process could stop it.
@@ -90,8 +90,8 @@ class PixelSettings:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}; at least 1 is needed")
-        if not 1 <= self.jpeg_quality <= 95:
-            raise ValueError(f"jpeg_quality is {self.jpeg_quality}; 1 to 95 is allowed")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality is {self.jpeg_quality}; 1 to 100 is allowed")
         if self.renderer not in set(Renderer):
             raise ValueError(f"renderer is {self.renderer!r}; {', '.join(Renderer)} are allowed")
 

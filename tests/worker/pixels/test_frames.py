@@ -107,7 +107,7 @@ def test_settings_survive_the_command_line():
     [
         ({"processes": 0}, "processes is 0"),
         ({"processes": 1, "jpeg_quality": 0}, "jpeg_quality is 0"),
-        ({"processes": 1, "jpeg_quality": 96}, "jpeg_quality is 96"),
+        ({"processes": 1, "jpeg_quality": 101}, "jpeg_quality is 101"),
         ({"processes": 1, "renderer": "mspaint"}, "mspaint"),
     ],
 )
