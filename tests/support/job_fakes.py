@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -183,6 +184,17 @@ def a_job(**changes: Any) -> Job:
     return Job(**(fields | changes))
 
 
+def tools_of(script: Script, clock: Callable[[], float] = time.monotonic) -> Tools:
+    """Scripted tools, with limits of 1 MB, 1 kB for an SVG, and 1 MP."""
+    return Tools(
+        transfers=cast("Transfers", FakeTransfers(script)),
+        pixels=cast("PixelPool", FakePixels(script)),
+        limits=SourceLimits(size_bytes=1_000_000, svg_bytes=1_000, pixels=1_000_000),
+        memory=MemoryBudget(16_000_000, 2),
+        clock=clock,
+    )
+
+
 class Bench:
     """One attempt with scripted transfers and pixels, and what it reported."""
 
@@ -192,18 +204,13 @@ class Bench:
         self.script = script
         self.reports: list[JobReports] = []
         self._seq = 0
-        transfers = cast("Transfers", FakeTransfers(script))
-        pixels = cast("PixelPool", FakePixels(script))
-        limits = SourceLimits(size_bytes=1_000_000, svg_bytes=1_000, pixels=1_000_000)
-        memory = MemoryBudget(16_000_000, 2)
-        tools = Tools(transfers=transfers, pixels=pixels, memory=memory, limits=limits)
         line = Line(
             incarnation="i",
             next_seq=self._next_seq,
             report=self.reports.append,
             may_upload=may_upload,
         )
-        self.attempt = Attempt(job, tools, line)
+        self.attempt = Attempt(job, tools_of(script), line)
 
     @property
     def kinds(self) -> list[str]:
