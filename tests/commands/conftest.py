@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_server import HttpServer
 from tests.support.command_line import Daemon
+from tests.support.http_server import HttpServer
 
 
 @pytest.fixture(scope="module")

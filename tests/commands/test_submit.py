@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from imgserve.commands.exit_codes import ExitCode
-from tests.support.images import encode
 from tests.support.command_line import environment
+from tests.support.images import encode
 
 
 @pytest.fixture
