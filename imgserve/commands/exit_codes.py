@@ -15,16 +15,15 @@ class ExitCode(IntEnum):
     NOT_RUNNING = 3  # status, stop: nothing runs here (the number is LSB's)
     ALREADY_RUNNING = 4  # start: a service runs with this state folder
     USAGE = 64  # unknown command or flag
-    DATA = 65  # the input is not what the command takes
-    NO_INPUT = 66  # a file or folder that was named is not there
+    NO_INPUT = 66  # a file, folder or job that was named is not there
     UNAVAILABLE = 69  # the service did not start, or does not answer
     SOFTWARE = 70  # a part ended by an error of its own
     PORT_TAKEN = 71  # an address or port cannot be bound
     CANNOT_CREATE = 73  # the state folder, pid file or log cannot be written
     TIMED_OUT = 75  # the service did not end in time; it may still
-    NO_PERMISSION = 77  # the process belongs to someone else
+    NO_PERMISSION = 77  # a port needs root, or the process is of another user
     CONFIG = 78  # a setting is wrong
-    INTERRUPTED = 130  # Ctrl-C
+    INTERRUPTED = 130  # Ctrl-C, or a second signal to a part
 
 
 class CommandFailed(ImgserveError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 from imgserve.commands.exit_codes import ExitCode
-from tests.support.command_line import SMALL
+from tests.support.command_line import ROOT, SMALL
 
 
 def _refused(ended, exit_code, *words):
@@ -104,3 +105,10 @@ def test_a_part_that_fails_fails_the_start_with_the_log(service):
     assert "broker[" in ended.stderr
     assert not (service.state / "imgserve.pid").exists()
     assert not service.left()
+
+
+def test_every_exit_code_is_documented():
+    """docs/operations.md has a row for each exit code, and no others."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", page, re.MULTILINE)
+    assert rows == [(str(code.value), code.name) for code in ExitCode]
