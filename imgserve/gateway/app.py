@@ -53,9 +53,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, listen_fd: int | Non
         host, port = sockets[0].getsockname()[:2]
         log.info("listening on %s port %d", host, port)
         if not ip_address(host).is_loopback:
-            log.warning(
-                "whoever reaches %s port %d may submit jobs: there is no log-in", host, port
-            )
+            log.warning("whoever reaches %s port %d may submit jobs: no log-in", host, port)
         await stop.wait()
         # Order matters: no new work, then answers for the work at hand, then the sockets to the
         # clients, and the broker's link last, since the answers come through it.

@@ -138,6 +138,8 @@ def test_the_sequence_starts_again_in_a_new_epoch():
     gaps = ledger.gaps
     ledger.hear_state(state(1, epoch="e2"), 0.2)
     assert ledger.gaps == gaps
+    ledger.hear_state(state(3, epoch="e2"), 0.3)
+    assert ledger.gaps == gaps + 1
 
 
 @pytest.mark.parametrize(

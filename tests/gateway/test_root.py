@@ -138,14 +138,14 @@ def test_a_full_broker_is_said_without_asking_it(broker, gateway):
 def test_more_waiting_requests_than_the_limit_are_turned_away(broker):
     """One over the limit hears 501 at once, while the others wait on."""
     broker.script = queue_only
-    with GatewayRun(broker.path, waiting_limit=1, answer_timeout_s=2) as gateway:
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(gateway.post, REQUEST)
-            eventually(lambda: broker.submits == 1)
-            begun_s = time.monotonic()
-            assert gateway.post(REQUEST).json["code"] == 501
-            assert time.monotonic() - begun_s < 1
-            assert first.result().json["code"] == 502
+    run = GatewayRun(broker.path, waiting_limit=1, answer_timeout_s=2)
+    with run as gateway, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(gateway.post, REQUEST)
+        eventually(lambda: broker.submits == 1)
+        begun_s = time.monotonic()
+        assert gateway.post(REQUEST).json["code"] == 501
+        assert time.monotonic() - begun_s < 1
+        assert first.result().json["code"] == 502
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
