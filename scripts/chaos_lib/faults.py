@@ -19,6 +19,7 @@ class Deed:
 
     Args:
         pid: whom it hit; 0 for a wire.
+        detail: which connections of a wire, and which of their directions.
     """
 
     kind: Kind
@@ -26,6 +27,7 @@ class Deed:
     begin_s: float
     end_s: float
     pid: int = 0
+    detail: str = ""
 
     @property
     def row(self) -> str:
@@ -112,4 +114,5 @@ class Faults:
         await asyncio.sleep(seconds)
         if fault.kind in (Kind.DELAY, Kind.HOLD, Kind.REFUSE):
             wire.heal()
-        self.deeds.append(Deed(fault.kind, fault.target, begin_s, time.monotonic()))
+        detail = f"{' '.join(fault.channels)}; {' '.join(fault.directions)}"
+        self.deeds.append(Deed(fault.kind, fault.target, begin_s, time.monotonic(), detail=detail))

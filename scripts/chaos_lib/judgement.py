@@ -48,6 +48,7 @@ class Judgement:
     broken: int
     redeliveries: list[Redelivery]
     crash_times: list[float]
+    deeds: Sequence[Deed]
 
 
 def judge(
@@ -91,6 +92,7 @@ def judge(
         broken=sum(excused(line, windows) for line in broken),
         redeliveries=measured,
         crash_times=[line["t"] for line in crashes],
+        deeds=deeds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,7 +81,7 @@ def history_lines(folder: Path, outcome: Judgement, job_id: str) -> list[str]:
 def write_report(
     folder: Path, outcome: Judgement, words: Mapping[str, Any], seconds: float
 ) -> None:
-    """Write report.json and violations.jsonl."""
+    """Write report.json, faults.jsonl and violations.jsonl."""
     clean = [each.seconds for each in outcome.redeliveries if each.clean]
     document = {
         "arguments": {name: str(value) for name, value in words.items()},
@@ -102,6 +103,9 @@ def write_report(
         "violations": Counter(each.promise for each in outcome.violations),
     }
     (folder / "report.json").write_text(json.dumps(document, indent=2) + "\n")
+    with (folder / "faults.jsonl").open("w") as file:
+        for deed in outcome.deeds:
+            file.write(json.dumps(asdict(deed)) + "\n")
     with (folder / "violations.jsonl").open("w") as file:
         for violation in outcome.violations:
             entry = {

@@ -80,7 +80,7 @@ class Service:
         self._base_port = _free_base_port(self._chance)
         self.wires = {peer: self._wire(n, peer) for n, peer in enumerate(self._peers, 1)}
         self.parts = {name: self._part(name) for name in ("broker", "gateway", *scale.names)}
-        self.ends_process = self._process("ends", lambda: self._ends_words())
+        self.ends_process = self._process("ends", self._ends_words)
         self.submitters = [
             self._process(kind, lambda kind=kind: self._load_words(kind))
             for kind in ("native", "http")
