@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,6 @@ from typing import Any, Self
 import psutil
 
 from imgserve.client import Client
-from tests.support.until import until
 
 ENDED = frozenset({"done", "failed", "rejected", "cancelled"})
 
@@ -76,8 +76,8 @@ class Service:
                 command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            until(self._started, "the service runs", timeout_s=START_TIMEOUT_S)
-        except AssertionError as exc:
+            eventually(self._started, "the service runs", timeout_s=START_TIMEOUT_S)
+        except BaseException as exc:
             self._end()
             raise AssertionError(f"the service did not start:\n{self.log()}") from exc
         self.note_processes()
@@ -149,7 +149,7 @@ class Service:
             return document["state"] in ENDED
 
         try:
-            until(look, "the job's end", timeout_s=timeout_s)
+            eventually(look, "the job's end", timeout_s=timeout_s)
         except AssertionError as exc:
             raise AssertionError(f"{document} has not ended:\n{self.log()}") from exc
         return document
@@ -183,7 +183,7 @@ class Service:
             return not (figures["queue_length"] or figures["in_flight"])
 
         try:
-            until(idle, "no job waits or is held")
+            eventually(idle, "no job waits or is held")
         except AssertionError as exc:
             raise AssertionError(f"jobs are stuck: {self.stats()}\n{self.log()}") from exc
 
@@ -224,6 +224,14 @@ class Service:
         for process in self._seen:
             if process.is_running():
                 process.kill()
+
+
+def eventually(condition: Callable[[], object], what: str, timeout_s: float = 15) -> None:
+    """Wait until a condition holds; fail with what was waited for when it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"it never came: {what}"
+        time.sleep(0.01)
 
 
 def exchange(
