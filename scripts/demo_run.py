@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ class Peers:
 
 def main() -> int:
     """Run the demo; return 0 when every request did what the README says."""
+    # A demo that is terminated stops its service on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     shutil.rmtree(OUTPUT, ignore_errors=True)
     files, ftp_root = OUTPUT / "files", OUTPUT / "ftp"
     for folder in (files, ftp_root, STATE):
@@ -75,11 +78,10 @@ def main() -> int:
     return 0
 
 
-def readme_requests() -> list[dict[str, Any]]:
-    """Return the requests among the README's JSON blocks."""
+def readme_requests() -> list[str]:
+    """Return the requests among the README's JSON blocks, as they are written there."""
     blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    documents = [json.loads(block) for block in blocks]
-    return [document for document in documents if "operationType" in document]
+    return [block.strip() for block in blocks if "operationType" in json.loads(block)]
 
 
 def _publish(http: HttpServer) -> None:
@@ -92,27 +94,29 @@ def _publish(http: HttpServer) -> None:
 def _show(peers: Peers, files: Path) -> None:
     _say(_bold("$ imgserve start") + "   on free loopback ports, for this demo alone")
     flags = ["--host=127.0.0.1", "--port=0", "--broker-port=0", f"--file-root={files}"]
+    # Loopback is denied by default: a request must not reach what only this machine sees.
+    _say("  " + _imgserve("start", *flags, "--allow-network=127.0.0.0/8"))
     try:
-        # Loopback is denied by default: a request must not reach what only this machine sees.
-        _say("  " + _imgserve("start", *flags, "--allow-network=127.0.0.0/8"))
         url = json.loads(_imgserve("status", "--json"))["url"]
         _say("\nThe requests are those of README.md; its example hosts are local servers here:")
         for name, place in peers.replacements.items():
             _say(f"  {name} is {_short(place)}")
-        for number, document in enumerate(readme_requests(), start=1):
-            _request(number, document, url, peers)
+        for number, text in enumerate(readme_requests(), start=1):
+            _request(number, text, url, peers)
         _say("\n" + _bold("$ imgserve status"))
         _say(_imgserve("status"))
     finally:
+        ended = _imgserve("stop")  # before anything is said: whoever reads this may have gone
         _say("\n" + _bold("$ imgserve stop"))
-        _say("  " + _imgserve("stop"))
+        _say("  " + ended)
 
 
-def _request(number: int, document: dict[str, Any], url: str, peers: Peers) -> None:
+def _request(number: int, text: str, url: str, peers: Peers) -> None:
     """Send one request; collect what was before, the placeholder and the result."""
+    document = json.loads(text)
     _say("\n" + _bold(f"{number}. {_title(document)}"))
-    _say(_indented(json.dumps(document, indent=2)))
-    body = json.dumps(document)
+    _say(_indented(text))
+    body = text
     for name, place in peers.replacements.items():
         body = body.replace(name, place)
     began_s = time.monotonic()

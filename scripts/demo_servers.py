@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,9 @@ from typing import Self
 from tests.support.ftp_server import FtpServer
 from tests.support.http_server import HttpServer
 from tests.support.multipart import parse_multipart
+
+# Where no handler is, pyftpdlib adds one and prints every command.
+logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())
 
 
 class VersionedFtpServer(FtpServer):

@@ -14,6 +14,7 @@ from imgserve.commands.parser import Command
 from imgserve.commands.pid_file import running_pid
 from imgserve.commands.processes import alive, descendants, kill
 from imgserve.commands.service_file import ServiceRecord, service_file
+from imgserve.commands.status import ask_broker
 from imgserve.commands.supervisor import BROKER_GRACE_S, MARGIN_S
 from imgserve.config import Settings
 
@@ -26,6 +27,7 @@ examples:
   imgserve stop -KILL        at once; running jobs are done again after the next start"""
 
 KILL_TIMEOUT_S: Final = 10.0
+COUNT_EVERY_S: Final = 2.0
 _POLL_S: Final = 0.05
 
 
@@ -76,10 +78,12 @@ def end(settings: Settings, *, at_once: bool) -> None:
 def _wait(settings: Settings, pid: int) -> None:
     """Wait for the supervisor's end; say what it waits for whenever that changes."""
     limit_s = settings.answer_timeout_s + settings.drain_timeout_s + BROKER_GRACE_S + 3 * MARGIN_S
-    deadline_s = time.monotonic() + limit_s
+    now_s = time.monotonic()
+    deadline_s, count_at_s = now_s + limit_s, now_s + COUNT_EVERY_S
     said = ""
     while running_pid(settings.pid_file) == pid:
-        if time.monotonic() > deadline_s:
+        now_s = time.monotonic()
+        if now_s > deadline_s:
             raise CommandFailed(
                 f"the service (pid {pid}) did not end in {limit_s:.0f} s; "
                 "`imgserve stop -KILL` ends it at once",
@@ -90,7 +94,16 @@ def _wait(settings: Settings, pid: int) -> None:
         if phase != said:
             print(f"imgserve: {phase}", file=sys.stderr)
             said = phase
+        if said and now_s > count_at_s:
+            _say_count(settings)
+            count_at_s = time.monotonic() + COUNT_EVERY_S
         time.sleep(_POLL_S)
+
+
+def _say_count(settings: Settings) -> None:
+    """Say how many jobs a long stop waits for, if the broker tells."""
+    if (figures := ask_broker(settings.connection_file)) is not None:
+        print(f"imgserve: jobs in flight: {figures['in_flight']}", file=sys.stderr)
 
 
 def _kill(settings: Settings, pid: int) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import urllib.request
 from urllib.error import URLError
 
 import pytest
+from PIL import Image
 
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.processes import alive
-from tests.support.command_line import SMALL
-from tests.support.until import until
+from tests.support.command_line import SMALL, environment
+from tests.support.eventually import eventually
+from tests.support.http_server import Reply
+from tests.support.images import encode
 
 
 def _answers(url, path="/readyz"):
@@ -43,6 +50,32 @@ def test_stop_says_what_it_waits_for(service):
     assert parts
 
 
+def test_a_long_stop_says_how_many_jobs_are_in_flight(service, http):
+    """While a job keeps the worker, stop counts what it waits for; the job is done in the end."""
+    service.start()
+    gate = threading.Event()
+    picture = encode(Image.effect_noise((300, 200), 60), "PNG")
+    http.script["/slow.png"] = [Reply(body=picture, gate=gate, gate_at=len(picture) // 2)]
+    request = {
+        "operationType": "resize",
+        "srcURL": http.url("/slow.png"),
+        "dstURL": http.url("/result.png"),
+        "args": {"width": 30, "height": 20, "method": "PUT"},
+    }
+    urllib.request.urlopen(service.record.url, json.dumps(request).encode()).close()  # noqa: S310
+    command = [sys.executable, "-m", "imgserve", "stop", f"--state={service.state}"]
+    with subprocess.Popen(  # noqa: S603
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as stopping:
+        line = next(line for line in stopping.stderr if "in flight" in line)
+        assert line == "imgserve: jobs in flight: 1\n"
+        gate.set()
+        assert stopping.wait(20) == 0
+        stopping.stderr.read()
+    assert len(http.stored["/result.png"]) > 0
+    assert [each.method for each in http.requests] == ["GET", "PUT", "PUT"]
+
+
 def test_stop_without_a_service_has_its_own_exit_code(service):
     """With nothing to stop, the sentence names the state folder."""
     service.state.mkdir()
@@ -64,7 +97,7 @@ def test_a_killed_supervisor_leaves_no_orphans(service):
     """When the supervisor is killed the kernel kills its parts, and the next start succeeds."""
     service.start()
     os.kill(service.record.pid, signal.SIGKILL)
-    until(lambda: not service.left(), "the end of every part")
+    eventually(lambda: not service.left())
     service.start()
     assert service.status()["ready"]
 
@@ -75,11 +108,11 @@ def test_a_part_that_dies_is_started_again(service, part):
     service.start()
     before = service.record
     os.kill(before.parts[part][0], signal.SIGKILL)
-    until(lambda: service.record.restarts == 1 and service.record.parts[part], "a new life")
+    eventually(lambda: service.record.restarts == 1 and service.record.parts[part])
     after = service.record
     assert after.parts[part] != before.parts[part]
     assert after.pid == before.pid
-    until(lambda: _answers(before.url), "readiness", timeout_s=20)
+    eventually(lambda: _answers(before.url), timeout_s=20)
 
 
 def test_connections_wait_while_the_gateway_is_away(service):

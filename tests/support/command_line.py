@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from imgserve.commands.processes import alive, descendants, kill
 from imgserve.commands.service_file import ServiceRecord, service_file
-from tests.support.until import until
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 # On free loopback ports, with one pixel process: small and quick to start.
@@ -58,7 +58,7 @@ class Daemon:
         self.note()
         for pid in self._known:
             kill(pid, signal.SIGKILL)
-        until(lambda: not self.left(), "the end of every process")
+        eventually(lambda: not self.left())
 
     def run(self, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command on this service."""
