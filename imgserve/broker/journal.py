@@ -21,7 +21,13 @@ from typing import Any, Final
 from imgserve.broker import actions as act
 from imgserve.broker.actions import InternalEvent
 from imgserve.broker.job import Row
-from imgserve.broker.salvage import open_or_salvage
+from imgserve.broker.salvage import (
+    COUNT_WAITING,
+    check_in_background,
+    open_or_salvage,
+    suspect_mark,
+)
+from imgserve.errors import ImgserveError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,10 @@ _LOAD: Final = (
 _FIND: Final = f"SELECT {_COLUMNS} FROM job WHERE id = ?"  # noqa: S608 (constants only)
 
 JournalAction = act.Append | act.Update | act.Finish | act.Load | act.LookUp
+
+
+class JournalDamagedError(ImgserveError):
+    """Raised when the journal turns out to be damaged while the broker runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,12 @@ class Journal:
         self._pruned_s = 0.0
         self.failing = ""
         self._fatal: Exception | None = None
+        self._path = path
         self._database = open_or_salvage(path)
         self.recovered = self._recover()
         self._thread = threading.Thread(target=self._run, name="journal")
         self._thread.start()
+        check_in_background(path, self._mark_damaged)
 
     def _recover(self) -> Recovered:
         """Count what waits, and begin a new life."""
@@ -107,8 +119,7 @@ class Journal:
             meta = dict(database.execute("SELECT key, value FROM meta"))
             life = int(meta.get("life", 0)) + 1
             database.execute("REPLACE INTO meta VALUES ('life', ?), ('clean', '0')", (str(life),))
-            count = "SELECT count(*) FROM job WHERE state = 'queued'"
-            (waiting,) = database.execute(count).fetchone()
+            (waiting,) = database.execute(COUNT_WAITING).fetchone()
         return Recovered(waiting, life, meta.get("clean") == "1")
 
     def put(self, action: JournalAction | Question) -> None:
@@ -212,6 +223,9 @@ class Journal:
         """Refuse the new jobs of a batch that could not be written; keep the rest for later."""
         if database.in_transaction:
             database.execute("ROLLBACK")
+        if not isinstance(exc, sqlite3.OperationalError):
+            suspect_mark(self._path).touch()
+            raise exc
         if not self.failing:
             log.error("the journal cannot write (%s): new jobs are refused until it can", exc)
         self.failing = str(exc)
@@ -225,6 +239,13 @@ class Journal:
             self._outbox.append(act.AppendFailed(refused, detail))
         self._notify()
         time.sleep(RETRY_S)
+
+    def _mark_damaged(self, what: str) -> None:
+        """End this life: the next one salvages before anything is answered from the file."""
+        log.error("the journal %s is damaged: %s", self._path, what)
+        suspect_mark(self._path).touch()
+        self._fatal = JournalDamagedError(what)
+        self._notify()
 
     def _prune(self, database: sqlite3.Connection) -> None:
         """Forget finished jobs past their time or number, a slice at a time."""

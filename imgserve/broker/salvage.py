@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from imgserve.broker.schema import prepare
 
+COUNT_WAITING: Final = "SELECT count(*) FROM job WHERE state = 'queued'"
+
 log = logging.getLogger(__name__)
 
-_COLUMNS = "id, submitter, priority, rank, digest, state, progress, payload, finished_s"
+CHECKED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
+"""A larger file is read through in the background: the start would wait many seconds for it."""
+
+_COLUMNS: Final = "id, submitter, priority, rank, digest, state, progress, payload, finished_s"
 
 
 def open_or_salvage(path: Path) -> sqlite3.Connection:
@@ -36,14 +44,51 @@ def _open(path: Path) -> sqlite3.Connection:
         # FULL: the WAL is fsynced at every commit, so `queued` survives a power cut.
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA temp_store = MEMORY")
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)  # noqa: TRY301 (salvaged by the caller)
+        # Ids are random, so inserts touch pages all over: 32 MiB of them stay in memory.
+        database.execute("PRAGMA cache_size = -32768")
+        if suspect_mark(path).exists() or path.stat().st_size < CHECKED_AT_ONCE_BYTES:
+            check(database)
         prepare(database)
+        database.execute(COUNT_WAITING)  # reads the whole index of waiting jobs
+        suspect_mark(path).unlink(missing_ok=True)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def check(database: sqlite3.Connection) -> None:
+    """Read the whole file through.
+
+    Raises: sqlite3.DatabaseError when something in it is wrong.
+    """
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def check_in_background(path: Path, damaged: Callable[[str], None]) -> None:
+    """Read a large file through in a thread of its own, and tell when something is wrong."""
+    if path.stat().st_size < CHECKED_AT_ONCE_BYTES:
+        return
+
+    def read_through() -> None:
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            check(database)
+        except sqlite3.OperationalError as exc:
+            log.warning("the journal could not be checked: %s", exc)
+        except sqlite3.DatabaseError as exc:
+            damaged(str(exc))
+        finally:
+            database.close()
+
+    threading.Thread(target=read_through, name="journal-check", daemon=True).start()
+
+
+def suspect_mark(path: Path) -> Path:
+    """The file that makes the next start check the journal first, however large it is."""
+    return path.with_name(path.name + ".suspect")
 
 
 def _salvage(path: Path, cause: sqlite3.DatabaseError) -> sqlite3.Connection:

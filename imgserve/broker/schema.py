@@ -9,6 +9,7 @@ from imgserve.errors import ImgserveError
 
 VERSION: Final = 1
 
+# job_waiting holds state although it is always 'queued': SQLite then counts without the table.
 _CREATE: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE job (
@@ -22,7 +23,7 @@ CREATE TABLE job (
     payload BLOB NOT NULL,
     finished_s REAL
 ) WITHOUT ROWID;
-CREATE INDEX job_waiting ON job (rank, id) WHERE state = 'queued';
+CREATE INDEX job_waiting ON job (rank, id, state) WHERE state = 'queued';
 CREATE INDEX job_finished ON job (finished_s) WHERE finished_s IS NOT NULL;
 CREATE INDEX job_dead ON job (finished_s) WHERE state = 'failed';
 """
