@@ -34,6 +34,13 @@ PACE_S: Final = 0.02
 PROBES_S: Final = (0.01, 0.03, 0.1, 0.3)
 """When to ask the broker for a sign of life after connecting, rather than wait for its beat."""
 
+UNANSWERED_S: Final = 3.0
+"""Everything said is answered within a commit to disk. Nothing for so long, while beats come, means
+that the connection for submits is dead and neither end knows (a NAT that forgot it): connect anew.
+The wait doubles as long as that does not help, for a disk may be that slow."""
+
+UNANSWERED_MAX_S: Final = 60.0
+
 ASK_AGAIN_S: Final = (0.2, 0.5, 1.0)
 """Waits before a question without an answer is asked again; the last one repeats."""
 
@@ -77,6 +84,8 @@ class Session:
         self._silent_since_s = self._loop.time()
         self._pacing: asyncio.TimerHandle | None = None
         self._probing: list[asyncio.TimerHandle] = []
+        self._said_s: float | None = None
+        self._unanswered_s = UNANSWERED_S
         if self._link.refresh():
             self._probe()
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
@@ -88,7 +97,7 @@ class Session:
             return
         message = self.ledger.add(entry, self._loop.time())
         if message is not None:
-            self._link.send(message)
+            self._say(message)
         self._settle()
 
     async def ask(self, message: JobsMessage, job_id: str, timeout_s: float) -> JobState | Refused:
@@ -123,7 +132,7 @@ class Session:
         while not self.ledger.alive and self._loop.time() < deadline_s:  # noqa: ASYNC110 (rare)
             await asyncio.sleep(PACE_S)
         self._letters.append(future)
-        self._link.send(message)
+        self._say(message)
         try:
             async with asyncio.timeout_at(deadline_s):
                 return await future
@@ -149,24 +158,40 @@ class Session:
         deadline_s = self._loop.time() + timeout_s
         waits = iter(ASK_AGAIN_S)
         while (left_s := deadline_s - self._loop.time()) > 0:
-            self._link.send(message)
+            self._say(message)
             wait_s = min(next(waits, ASK_AGAIN_S[-1]), left_s)
             await asyncio.wait((future,), timeout=wait_s)
             if future.done():
                 return future.result()
         raise ServiceUnavailable("the broker did not answer in time", code=502)
 
+    def _say(self, message: JobsMessage) -> None:
+        self._link.send(message)
+        if self._said_s is None:
+            self._said_s = self._loop.time()
+
     def _hear(self, message: EventsMessage) -> None:
-        now_s, entry = self._loop.time(), None
+        was_alive = self.ledger.alive
+        answered = self._take(message)
+        if answered:
+            self._unanswered_s = UNANSWERED_S
+        if answered or not was_alive:
+            self._said_s = None
+
+    def _take(self, message: EventsMessage) -> bool:
+        """Take a message to heart; returns whether it may answer something that was said."""
+        now_s = self._loop.time()
         match message:
             case JobState():
-                entry = self.ledger.hear_state(message, now_s)
-                self._answer(message)
+                return self._take_state(message, now_s)
             case BrokerBeat():
                 self.ledger.hear_beat(message, now_s)
+                return False
             case Refused():
                 entry = self.ledger.hear_refused(message, now_s)
                 self._answer(message)
+                if entry is not None:
+                    entry.tell()
             case Stats():
                 self.ledger.hear_life(message.epoch, now_s)
                 for future in self._stats:
@@ -176,8 +201,17 @@ class Session:
                 self.ledger.hear_life(message.epoch, now_s)
                 if self._letters:
                     self._letters.popleft().set_result(message)
+        return True
+
+    def _take_state(self, message: JobState, now_s: float) -> bool:
+        present = self.ledger.jobs.get(message.job_id)
+        acknowledged = present is not None and present.latest is not None
+        entry = self.ledger.hear_state(message, now_s)
+        self._answer(message)
         if entry is not None:
             entry.tell()
+        # How a job goes on that was acknowledged before is no answer to what was said.
+        return entry is None or not acknowledged
 
     def _joins(self, entry: Entry, present: Entry) -> bool:
         """Settle two entries of one id; returns whether the new one is to be sent."""
@@ -215,7 +249,7 @@ class Session:
         self._pacing = None
         if not self._link.blocked:
             for message in self.ledger.due(self._loop.time()):
-                self._link.send(message)
+                self._say(message)
         if self.ledger.pending:
             self._pacing = self._loop.call_later(PACE_S, self._recover)
         else:
@@ -232,12 +266,22 @@ class Session:
             if again:
                 self._silent_since_s = now_s
             self._reconnect(force=again)
+        elif self._unanswered(now_s):
+            self._unanswered_s = min(2 * self._unanswered_s, UNANSWERED_MAX_S)
+            self._reconnect(force=True)
         elif self._link.connection and self._link.connection.epoch != ledger.epoch:
             self._reconnect(force=False)
         if self._pacing is None:
             self._recover()
 
+    def _unanswered(self, now_s: float) -> bool:
+        """Whether the broker lives and has room, yet says nothing to what it was told."""
+        if self.ledger.full:
+            self._said_s = None  # it does not read now; what it was told is answered later
+        return self._said_s is not None and now_s - self._said_s > self._unanswered_s
+
     def _reconnect(self, *, force: bool) -> None:
+        self._said_s = None
         if self._link.refresh(force=force):
             self.ledger.alive = False
             self._probe()
@@ -250,4 +294,4 @@ class Session:
 
     def _knock(self) -> None:
         if not self.ledger.alive:
-            self._link.send(Replay(self.submitter, ("probe",)))
+            self._say(Replay(self.submitter, ("probe",)))

@@ -21,7 +21,7 @@ from imgserve.commands.processes import die_with
 from scripts.chaos_lib.jobs import Ends, PlannedJob, plan_job
 from scripts.chaos_lib.trace import Trace
 
-WINDOW: Final = 1000
+WINDOW: Final = 300
 """Jobs of one submitter under way at most: a service that is down gets no endless queue."""
 
 

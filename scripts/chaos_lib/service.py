@@ -50,7 +50,7 @@ class Scale:
     rate: float
     workers: int
     lease_s: float
-    drain_s: float = 90.0
+    drain_s: float = 120.0
 
     @property
     def names(self) -> tuple[str, ...]:
