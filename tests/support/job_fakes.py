@@ -110,6 +110,10 @@ class FakeTransfers:
     async def upload(self, _to: Destination, body: bytes, *, content_type: str) -> None:
         """The step `upload <what>`."""
         assert content_type == "image/png"
+        task = asyncio.current_task()
+        # A cancellation that was not taken back would break every timeout of the real upload.
+        assert task is not None
+        assert task.cancelling() == 0
         what = body.decode()
         errors = {
             Text.PROCESSING.value: self._script.placeholder_error,

@@ -211,8 +211,11 @@ def test_a_bug_on_the_way_out_leaves_no_slot_taken(name, caplog):
 
 def test_details_fit_into_a_report():
     """A detail longer than a report takes is cut."""
-    bench = live(a_job(accepted=True), Script(pixels_error=PixelsFailed("x" * 10_000)))
+    script = Script(pixels_error=PixelsFailed("x" * 10_000), failed_error=UploadFailed("y"))
+    bench = live(a_job(accepted=True), script)
     assert len(bench.final.detail) == 4096
+    assert bench.final.code == 401
+    assert "x" * 4096 in bench.final.detail
 
 
 def test_a_finished_job_is_one_line_without_secrets(caplog):

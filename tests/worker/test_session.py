@@ -177,6 +177,23 @@ def test_a_job_is_listed_until_its_final_report_is_acknowledged():
     scenario(play)
 
 
+def test_an_acknowledged_acceptance_leaves_the_job_held():
+    """Only the final report's acknowledgement lets a job go; until then it is not begun again."""
+
+    async def play(worker: Worker) -> None:
+        await worker.join()
+        gate = worker.script.gates["body"] = asyncio.Event()
+        await worker.give(a_job())
+        await worker.ack_all()
+        await worker.give(a_job())
+        assert worker.script.reached.count("head") == 1
+        gate.set()
+        await worker.settle()
+        assert worker.finals() == [("j", 1, "done")]
+
+    scenario(play)
+
+
 def test_only_the_attempt_that_runs_can_be_cancelled():
     """A cancellation of another attempt or epoch changes nothing."""
 
