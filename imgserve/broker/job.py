@@ -84,14 +84,12 @@ class Job:
     stamp: int = field(default=0, compare=False)
 
     def visible_state(self) -> State:
-        """The state that submitters see; once accepted it never looks queued again."""
+        """The state that submitters see; once said accepted it never looks queued again."""
         if self.phase is Phase.ENDED and self.state is not None:
             return self.state
-        if self.accepted:
+        if self.accepted and not self.unsaid:
             return State.ACCEPTED
-        if self.phase in (Phase.DISPATCHED, Phase.ENDING):
-            return State.DISPATCHED
-        return State.QUEUED
+        return State.QUEUED if self.phase in (Phase.STORING, Phase.QUEUED) else State.DISPATCHED
 
     def add_submitter(self, topic: str) -> None:
         """Let one more topic hear of this job."""
@@ -141,7 +139,7 @@ class Job:
             seq=seq,
             job_id=self.job_id,
             state=shown,
-            dst_url=self.dst_url if self.accepted or final else "",
+            dst_url=self.dst_url if shown is State.ACCEPTED or final else "",
             code=self.code if final else 0,
             detail=self.detail if final else "",
             attempts=self.attempts,

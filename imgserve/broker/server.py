@@ -9,6 +9,7 @@ import os
 import resource
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -48,6 +49,10 @@ TURN_LIMIT: Final = 500
 
 STORING_LIMIT: Final = 20_000
 """Jobs handed to the journal and not yet on disk, before reading pauses."""
+
+HELD_LIMIT: Final = 500
+"""Submits that came while the queue was full, before reading pauses: 32 MB at most. Until then
+questions and cancels behind them are still heard, for who respects `full` sends few."""
 
 TICK_S: Final = 0.1
 """How late a lease or a delay may be noticed."""
@@ -103,6 +108,7 @@ class Server:
         self._reports = Inbox(self._binding.reports, REPORTS, "reports")
         self._started_s = time.monotonic()
         self._said_full = False
+        self._held: deque[jobs.Submit] = deque()
         self._performers: dict[type, Callable[[Any], None]] = {
             act.Append: self._journal.put,
             act.Update: self._journal.put,
@@ -208,6 +214,8 @@ class Server:
         for event in self._journal.drain():
             self._handle_own(event, now_s)
         more = self._read(self._reports, now_s)
+        while self._held and not self._holding:
+            self._handle(self._held.popleft(), now_s)
         if not self._paused:
             more |= self._read(self._jobs, now_s)
         for topic in self._binding.read_subscriptions():
@@ -227,9 +235,12 @@ class Server:
     @property
     def _paused(self) -> bool:
         """Whether reading jobs waits: TCP and the senders' high-water marks then hold them."""
-        return len(self._core.storing) >= STORING_LIMIT or (
-            self._core.full and not self._core.draining
-        )
+        return len(self._core.storing) >= STORING_LIMIT or len(self._held) >= HELD_LIMIT
+
+    @property
+    def _holding(self) -> bool:
+        """Whether a submit waits here: there is no room for it, and there will be."""
+        return self._core.full and not self._core.draining
 
     def _read(self, inbox: Inbox[Any], now_s: float) -> bool:
         """Handle up to a turn's worth of messages; True when there may be more."""
@@ -247,6 +258,8 @@ class Server:
                 self._say(message.submitter, self._stats())
             elif isinstance(message, jobs.Dead):
                 self._dead(message)
+            elif isinstance(message, jobs.Submit) and self._holding:
+                self._held.append(message)
             else:
                 self._handle(message, now_s)
         return True
