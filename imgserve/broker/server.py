@@ -51,7 +51,7 @@ STORING_LIMIT: Final = 20_000
 """Jobs handed to the journal and not yet on disk, before reading pauses."""
 
 HELD_LIMIT: Final = 500
-"""Submits that came while the queue was full, before reading pauses: 32 MB at most. Until then
+"""Submits that came while the queue was full, before reading pauses: 64 MB at most. Until then
 questions and cancels behind them are still heard, for who respects `full` sends few."""
 
 TICK_S: Final = 0.1
