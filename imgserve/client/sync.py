@@ -33,6 +33,9 @@ from imgserve.protocol.jobs import Cancel, JobsMessage, Replay
 INBOX_LIMIT: Final = 1000
 """Submits on their way to the thread; then submitting blocks, so that memory stays bounded."""
 
+GATHER_S: Final = 0.002
+"""How long `map` lets submits gather before the thread takes them up together."""
+
 Answer = TypeVar("Answer")
 
 
@@ -177,11 +180,20 @@ class Client:
             requests: requests, or (id, request) to know them again by their ids.
             window: how many may be under way: enough to keep the workers busy.
         """
-        ended: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        ended: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
+        fresh: list[Entry] = []
 
         def watch(entry: Entry) -> None:
+            # One hand-over for all that ended in a turn of the loop: the two threads would
+            # otherwise take the interpreter from each other at every single job.
             if entry.over:
-                ended.put(entry)
+                fresh.append(entry)
+                if len(fresh) == 1:
+                    self._loop.call_soon(hand_over)
+
+        def hand_over() -> None:
+            ended.put(fresh.copy())
+            fresh.clear()
 
         running, items, more = 0, iter(requests), True
         while more or running:
@@ -195,14 +207,13 @@ class Client:
                     yield entry
                     continue
                 entry.watchers.append(watch)
-                self._post(entry)
+                self._post(entry, delay_s=GATHER_S)
                 running += 1
             if running:
-                yield outcome_of(self._next(ended))
-                running -= 1
-            while not ended.empty():
-                yield outcome_of(ended.get())
-                running -= 1
+                self._loop.call_soon_threadsafe(self._take_inbox)
+                batch = self._next(ended)
+                running -= len(batch)
+                yield from map(outcome_of, batch)
 
     def find(self, job_id: str, timeout_s: float = 5) -> JobState | None:
         """Ask the broker for the present state of a job; None when it knows none."""
@@ -222,7 +233,7 @@ class Client:
         """Work with dead letters: list, show, retry or drop."""
         return self._call(self._session.dead(action, job_id, timeout_s))
 
-    def _post(self, entry: Entry) -> None:
+    def _post(self, entry: Entry, delay_s: float = 0) -> None:
         with self._room:
             while len(self._inbox) >= INBOX_LIMIT and not self._closed:
                 self._room.wait()
@@ -230,10 +241,12 @@ class Client:
                 raise ServiceUnavailable("the client is closed", code=503)
             self._inbox.append(entry)
             wake, self._waking = not self._waking, True
-        if wake:
+        if wake and delay_s:
+            self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, self._take_inbox)
+        elif wake:
             self._loop.call_soon_threadsafe(self._take_inbox)
 
-    def _next(self, ended: queue.SimpleQueue[Entry]) -> Entry:
+    def _next(self, ended: queue.SimpleQueue[list[Entry]]) -> list[Entry]:
         while True:
             try:
                 return ended.get(timeout=1)

@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from typing import Final
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from imgserve.client import AsyncClient
 from imgserve.config import Settings
@@ -69,10 +68,11 @@ def _sockets(settings: Settings, listen_fd: int | None) -> list[socket.socket]:
         shared = socket.socket(fileno=listen_fd)
         shared.setblocking(False)
         return [shared]
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return bind_sockets(
-            settings.port,
-            settings.host,
+        listener = socket.create_server(
+            (settings.host, settings.port),
+            family=family,
             backlog=BACKLOG,
             reuse_port=settings.gateway_processes > 1,
         )
@@ -80,3 +80,5 @@ def _sockets(settings: Settings, listen_fd: int | None) -> list[socket.socket]:
         raise ConfigError(
             f"host = {settings.host!r}, port = {settings.port}: {exc.strerror or exc}"
         ) from exc
+    listener.setblocking(False)
+    return [listener]

@@ -40,9 +40,11 @@ class Answer:
 class GatewayRun:
     """Runs until the block ends; `stop` may be called before."""
 
-    def __init__(self, connection: Path, **settings: Any) -> None:
+    def __init__(
+        self, connection: Path, *, listener: socket.socket | None = None, **settings: Any
+    ) -> None:
         self._settings = Settings(connection=connection, state=connection.parent, **settings)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = self._listener.getsockname()[1]
         self.exit_code: int | None = None
 
