@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -81,8 +82,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return _complain(str(exc), exc.exit_code)
     except ConfigError as exc:
         return _complain(str(exc), ExitCode.CONFIG)
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end; that must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OUTPUT_CLOSED
     except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        return _complain("interrupted", ExitCode.INTERRUPTED)
 
 
 def overview() -> str:

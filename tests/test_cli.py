@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import imgserve
@@ -10,6 +13,7 @@ from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import flag, settings_from, to_flags
 from imgserve.commands.parser import parse, two_dashes
 from imgserve.config import Settings
+from tests.support.command_line import environment
 
 
 def _settings(*words):
@@ -127,3 +131,17 @@ def test_relative_paths_are_made_absolute(tmp_path, monkeypatch):
     """The daemon works in /, so --state x means x where the command was given."""
     monkeypatch.chdir(tmp_path)
     assert _settings("--state", "x").state == tmp_path / "x"
+
+
+def test_a_reader_that_goes_away_is_no_crash():
+    """`imgserve … | head` ends with a named exit code and without a traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "imgserve", "help"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait(20) == ExitCode.OUTPUT_CLOSED

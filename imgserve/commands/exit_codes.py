@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     SOFTWARE = 70  # a part ended by an error of its own
     PORT_TAKEN = 71  # an address or port cannot be bound
     CANNOT_CREATE = 73  # the state folder, pid file or log cannot be written
+    OUTPUT_CLOSED = 74  # whoever read the output has gone
     TIMED_OUT = 75  # the service did not end in time; it may still
     NO_PERMISSION = 77  # a port needs root, or the process is of another user
     CONFIG = 78  # a setting is wrong

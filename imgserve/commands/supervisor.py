@@ -30,7 +30,7 @@ MARGIN_S: Final = 5.0
 BROKER_GRACE_S: Final = 15.0
 """The broker only has to write its journal's last batch."""
 
-_READY_POLL_S: Final = 0.05
+_READY_POLL_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
