@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from imgserve.protocol.events import BrokerBeat, EventsMessage, TurnedAway, Welcome
 from imgserve.protocol.lane import Ack, CancelJob, Drain, Job, LaneMessage
 from imgserve.protocol.reports import Accepted, Beat, Bye, Hello, JobReports, ReportsMessage
+from imgserve.worker.fence import Fence
 from imgserve.worker.job import Attempt
 from imgserve.worker.lease import Lease
 from imgserve.worker.reporter import Outbox
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 FIRST_HELLO_WAIT_S: Final = 0.25
 LAST_HELLO_WAIT_S: Final = 2.0
+JOIN_LIMIT_S: Final = 10.0
+"""A hello without an answer for so long: the connections may be dead and neither end know (a NAT
+that forgot them), so the next incarnation opens others."""
 ACKS_WAIT_S: Final = 5.0
 """How long a drained worker waits for its last acknowledgements; what lacks one is done again."""
 ABORT_WAIT_S: Final = 5.0
@@ -64,16 +68,19 @@ class Session:
         hello: who the worker is; also the incarnation's name and slots.
         tools: for the attempts.
         drain_timeout_s: how long running jobs may go on when asked to end.
+        fence: holds uploads back once the lease is over.
     """
 
-    def __init__(self, hello: Hello, tools: Tools, *, drain_timeout_s: float) -> None:
+    def __init__(self, hello: Hello, tools: Tools, *, drain_timeout_s: float, fence: Fence) -> None:
         self._hello = hello
         self._tools = tools
         self._clock = tools.clock
         self._drain_timeout_s = drain_timeout_s
+        self._fence = fence
         self._wire: Wire | None = None
         self._outbox = Outbox()
         self._held: dict[str, _Held] = {}
+        self._given_back: set[str] = set()
         self._lease: Lease | None = None
         self._epoch = ""
         self._beat_s = self._next_beat_s = 0.0
@@ -161,6 +168,7 @@ class Session:
             return
         self._epoch, self._beat_s = welcome.epoch, welcome.beat_s
         self._lease = Lease(welcome.lease_s, now_s=self._clock())
+        self._fence.guard(self._may_upload, self._lose)
         self._wire.open_lane(welcome.endpoint)
         log.info("welcomed by broker %s as %s", self._epoch, self._hello.incarnation)
         self._wake.set()
@@ -192,6 +200,11 @@ class Session:
             return
         attempt = Attempt(job, self._tools, self._line)
         if self._drain_ends_s is not None:
+            if job.job_id in self._given_back:
+                # Given back again it would only come again, and each time is an attempt; left
+                # alone it takes a slot until `bye` hands it to others.
+                return
+            self._given_back.add(job.job_id)
             attempt.drain(at_once=False)
         held = self._held[job.job_id] = _Held(attempt)
         self._start(held)
@@ -226,6 +239,12 @@ class Session:
         if self._drain_ends_s is not None:
             self._wake.set()
 
+    def _lose(self) -> None:
+        """End every attempt at once; called by the fence before the loop does anything else."""
+        self._end(Ending.LOST, "nothing was heard from the broker for too long")
+        for held in self._held.values():
+            held.attempt.abandon()
+
     def _may_upload(self) -> bool:
         return self._over is None and self._lease is not None and self._lease.valid(self._clock())
 
@@ -238,10 +257,13 @@ class Session:
             self._wake.set()
 
     async def _join(self, wire: Wire, moved: Callable[[], bool]) -> None:
-        wait_s = FIRST_HELLO_WAIT_S
+        wait_s, give_up_s = FIRST_HELLO_WAIT_S, self._clock() + JOIN_LIMIT_S
         while self._over is None and self._lease is None:
             if self._drain_ends_s is not None:
                 self._over = Ending.DRAINED
+                return
+            if self._clock() >= give_up_s:
+                self._end(Ending.LOST, "the broker does not answer")
                 return
             wire.send(self._hello)
             await self._sleep(wait_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter

@@ -291,6 +291,23 @@ def test_a_draining_worker_that_is_lost_ends():
     scenario(play)
 
 
+def test_a_draining_worker_gives_a_job_back_only_once():
+    """A job that comes back to a draining worker is left for `bye`, so no attempts are burnt."""
+
+    async def play(worker: Worker) -> None:
+        await worker.join()
+        worker.script.gates["pixels"] = asyncio.Event()
+        await worker.give(a_job(job_id="kept"))
+        worker.session.drain("now")
+        await worker.settle()
+        for attempt in (1, 2, 3):
+            await worker.give(a_job(job_id="late", attempt=attempt))
+            await worker.ack_all()
+        assert worker.finals() == [("late", 1, "returned")]
+
+    scenario(play)
+
+
 def test_a_drained_worker_waits_for_its_last_acknowledgements():
     """It says bye when everything is acknowledged, not before."""
 
