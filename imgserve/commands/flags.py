@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from imgserve.config import Settings, load_settings
 
-_PATHS = ("state", "connection", "ca_file")
+_PATHS = ("state", "connection", "key", "ca_file")
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:

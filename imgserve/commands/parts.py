@@ -49,10 +49,13 @@ def run_broker(namespace: argparse.Namespace) -> int:
 def run_worker(namespace: argparse.Namespace) -> int:
     """Run a worker until it is told to stop."""
     from imgserve.worker.agent import serve  # noqa: PLC0415 (one part loads no other's libraries)
+    from imgserve.worker.fence import FencedEventLoop  # noqa: PLC0415
 
     settings = settings_from(namespace)
     checks.check_file_roots(settings)
-    return _run("worker", namespace, lambda stop: serve(settings, stop=stop))
+    return _run(
+        "worker", namespace, lambda stop: serve(settings, stop=stop), new_loop=FencedEventLoop
+    )
 
 
 def run_gateway(namespace: argparse.Namespace) -> int:
@@ -89,7 +92,13 @@ async def _several(settings: Settings, listener: socket.socket, stop: asyncio.Ev
     return ExitCode.OK
 
 
-def _run(part: str, namespace: argparse.Namespace, serve: Serve) -> int:
+def _run(
+    part: str,
+    namespace: argparse.Namespace,
+    serve: Serve,
+    *,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> int:
     """Serve until the first signal drains the part; the second ends it at once."""
     if namespace.parent is not None and not die_with(namespace.parent):
         return ExitCode.SOFTWARE  # the supervisor died before this part began to live
@@ -111,7 +120,8 @@ def _run(part: str, namespace: argparse.Namespace, serve: Serve) -> int:
         return await serve(stop)
 
     try:
-        return asyncio.run(live())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(live())
     except ConfigError as exc:
         _log.error("%s", exc)  # the sentence says it all
         return ExitCode.CONFIG

@@ -16,6 +16,7 @@ from imgserve.commands.flags import add_settings, settings_from
 from imgserve.commands.listening import http_status
 from imgserve.commands.parser import Command
 from imgserve.commands.pid_file import running_pid
+from imgserve.commands.pixel_report import pixel_report
 from imgserve.commands.service_file import ServiceRecord, service_file
 from imgserve.commands.status_view import show
 from imgserve.config import Settings
@@ -117,6 +118,7 @@ def document(seen: Seen, settings: Settings) -> dict[str, Any]:
         "port": record.port if record else None,
         "started_at": record.started_at if record else None,
         "restarts": record.restarts if record else 0,
+        "machine": pixel_report(),
         "state_dir": str(settings.state_dir),
         "log_file": str(settings.log_file),
         "connection_file": str(settings.connection_file),

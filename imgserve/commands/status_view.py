@@ -49,6 +49,7 @@ def details(status: Mapping[str, Any]) -> list[str]:
             f"restarts of parts {status['restarts']}; since {status['started_at']}"
         )
         lines.append(f"state {status['state_dir']}, log {status['log_file']}")
+        lines += [f"{name}: {had}" for name, had in status["machine"].items() if had is not True]
     if not status["broker_answers"]:
         return [*lines, "the broker does not answer: workers and queue are unknown"]
     queue = status["queue"]

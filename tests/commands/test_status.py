@@ -8,6 +8,7 @@ import time
 
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.processes import alive
+from imgserve.commands.status_view import details
 
 
 def test_json_names_every_process(running):
@@ -63,3 +64,28 @@ def test_a_hanging_broker_does_not_hang_status(service):
         assert "the broker does not answer" in service.run("status").stdout
     finally:
         os.kill(broker, signal.SIGCONT)
+
+
+def test_what_the_machine_lacks_is_told():
+    """Status has a line for missing fonts or parts of the sandbox, and none for what is there."""
+    status = {
+        "running": True,
+        "gateways": [1],
+        "broker": 2,
+        "restarts": 0,
+        "started_at": "now",
+        "state_dir": "/s",
+        "log_file": "/l",
+        "broker_answers": False,
+        "machine": {"fonts": "no font under /usr", "sandbox_seccomp": True},
+    }
+    lines = details(status)
+    assert "fonts: no font under /usr" in lines
+    assert not any("seccomp" in line for line in lines)
+
+
+def test_json_tells_what_the_machine_has(running):
+    """Fonts and sandbox are true, or a sentence."""
+    machine = running.status()["machine"]
+    assert {"fonts", "sandbox_landlock_files", "sandbox_seccomp"} <= machine.keys()
+    assert all(had is True or len(str(had)) > 10 for had in machine.values())
