@@ -21,6 +21,8 @@ from imgserve.protocol.codec import (
 from imgserve.protocol.connection import Connection
 from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.jobs import JobsMessage
+from imgserve.protocol.keys import KeySource, PeerKey, Role
+from imgserve.protocol.sockets import secure_peer
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Link:
         submitter: the topic to hear.
         on_event: called with each message that arrives.
         on_drained: called after each turn of reading, and when the backlog is gone.
+        keys: where the submitter's key is, should the broker ask for one.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class Link:
         submitter: str,
         on_event: Callable[[EventsMessage], None],
         on_drained: Callable[[], None],
+        keys: KeySource,
     ) -> None:
         self._path = path
+        self._keys = keys
         self._submitter = submitter
         self._on_event = on_event
         self._on_drained = on_drained
@@ -79,16 +84,17 @@ class Link:
         """
         try:
             connection = Connection.read(self._path)
+            key = self._keys.find(Role.SUBMITTER, connection.server_key)
         except (OSError, ConfigError) as exc:
             self._complain(f"{exc}; waiting for the broker")
             return False
         known = self.connection
         self.connection = connection
-        same = known and (known.jobs, known.events) == (connection.jobs, connection.events)
+        same = known and _sockets_of(known) == _sockets_of(connection)
         if same and not force:
             return False
         self._disconnect(linger_ms=0)
-        self._connect(connection)
+        self._connect(connection, key)
         return True
 
     def send(self, message: JobsMessage) -> None:
@@ -109,12 +115,13 @@ class Link:
         self._disconnect(linger_ms=LINGER_MS)
         await asyncio.to_thread(self._context.term)
 
-    def _connect(self, connection: Connection) -> None:
+    def _connect(self, connection: Connection, key: PeerKey | None) -> None:
         sub, push = self._context.socket(zmq.SUB), self._context.socket(zmq.PUSH)
         for socket in (sub, push):
             socket.linger = 0
             socket.maxmsgsize = FRAME_LIMIT_BYTES
             socket.tcp_keepalive = 1
+            secure_peer(socket, key)
             socket.reconnect_ivl = 50
             socket.reconnect_ivl_max = 1000
         sub.rcvhwm, push.sndhwm = RECEIVE_MARK, SEND_MARK
@@ -178,3 +185,7 @@ class Link:
         if sentence != self._complained:
             self._complained = sentence
             log.warning("%s", sentence)
+
+
+def _sockets_of(connection: Connection) -> tuple[str, str, str]:
+    return connection.jobs, connection.events, connection.server_key

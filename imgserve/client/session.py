@@ -22,6 +22,7 @@ from imgserve.protocol.events import (
     Stats,
 )
 from imgserve.protocol.jobs import AskStats, Dead, JobsMessage, Replay
+from imgserve.protocol.keys import KeySource
 
 Answer = TypeVar("Answer")
 
@@ -51,6 +52,15 @@ def connection_path(where: str | os.PathLike[str] | Any) -> Path:
     return Path(file if file is not None else where)
 
 
+def key_source(
+    where: str | os.PathLike[str] | Any, key: str | os.PathLike[str] | None
+) -> KeySource:
+    """Return where the submitter's key is, of a path or of settings."""
+    file = key if key is not None else getattr(where, "key", None)
+    folders = [connection_path(where).parent, getattr(where, "state_dir", None)]
+    return KeySource(None if file is None else Path(file), tuple(filter(None, folders)))
+
+
 class Session:
     """Outstanding jobs over a link. Everything here runs on the loop it was made on.
 
@@ -58,6 +68,7 @@ class Session:
         path: the broker's connection file.
         timing: when things are said again.
         on_congestion: called when submitting gets blocked (True) or free again (False).
+        keys: where the submitter's key is; by default beside the connection file.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class Session:
         path: Path,
         timing: Timing | None = None,
         on_congestion: Callable[[bool], None] = lambda _: None,
+        keys: KeySource | None = None,
     ) -> None:
         self.submitter = f"s-{os.urandom(12).hex()}"
         self.ledger = Ledger(self.submitter, timing)
@@ -77,6 +89,7 @@ class Session:
             submitter=self.submitter,
             on_event=self._hear,
             on_drained=self._settle,
+            keys=keys or KeySource(folders=(path.parent,)),
         )
         self._questions: dict[str, list[asyncio.Future[JobState | Refused]]] = {}
         self._stats: list[asyncio.Future[Mapping[str, Any]]] = []

@@ -33,9 +33,6 @@ from imgserve.protocol.jobs import Cancel, JobsMessage, Replay
 INBOX_LIMIT: Final = 1000
 """Submits on their way to the thread; then submitting blocks, so that memory stays bounded."""
 
-GATHER_S: Final = 0.002
-"""How long `map` lets submits gather before the thread takes them up together."""
-
 Answer = TypeVar("Answer")
 
 
@@ -180,20 +177,11 @@ class Client:
             requests: requests, or (id, request) to know them again by their ids.
             window: how many may be under way: enough to keep the workers busy.
         """
-        ended: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
-        fresh: list[Entry] = []
+        ended: queue.SimpleQueue[Entry] = queue.SimpleQueue()
 
         def watch(entry: Entry) -> None:
-            # One hand-over for all that ended in a turn of the loop: the two threads would
-            # otherwise take the interpreter from each other at every single job.
             if entry.over:
-                fresh.append(entry)
-                if len(fresh) == 1:
-                    self._loop.call_soon(hand_over)
-
-        def hand_over() -> None:
-            ended.put(fresh.copy())
-            fresh.clear()
+                ended.put(entry)
 
         running, items, more = 0, iter(requests), True
         while more or running:
@@ -207,13 +195,14 @@ class Client:
                     yield entry
                     continue
                 entry.watchers.append(watch)
-                self._post(entry, delay_s=GATHER_S)
+                self._post(entry)
                 running += 1
             if running:
-                self._loop.call_soon_threadsafe(self._take_inbox)
-                batch = self._next(ended)
-                running -= len(batch)
-                yield from map(outcome_of, batch)
+                yield outcome_of(self._next(ended))
+                running -= 1
+            while not ended.empty():
+                yield outcome_of(ended.get())
+                running -= 1
 
     def find(self, job_id: str, timeout_s: float = 5) -> JobState | None:
         """Ask the broker for the present state of a job; None when it knows none."""
@@ -233,7 +222,7 @@ class Client:
         """Work with dead letters: list, show, retry or drop."""
         return self._call(self._session.dead(action, job_id, timeout_s))
 
-    def _post(self, entry: Entry, delay_s: float = 0) -> None:
+    def _post(self, entry: Entry) -> None:
         with self._room:
             while len(self._inbox) >= INBOX_LIMIT and not self._closed:
                 self._room.wait()
@@ -241,12 +230,10 @@ class Client:
                 raise ServiceUnavailable("the client is closed", code=503)
             self._inbox.append(entry)
             wake, self._waking = not self._waking, True
-        if wake and delay_s:
-            self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, self._take_inbox)
-        elif wake:
+        if wake:
             self._loop.call_soon_threadsafe(self._take_inbox)
 
-    def _next(self, ended: queue.SimpleQueue[list[Entry]]) -> list[Entry]:
+    def _next(self, ended: queue.SimpleQueue[Entry]) -> Entry:
         while True:
             try:
                 return ended.get(timeout=1)
