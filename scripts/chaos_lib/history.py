@@ -15,7 +15,7 @@ POISONED: Final = 405
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time in which connections of HTTP clients may break: their gateway was killed."""
+    """A stretch of time in which HTTP connections may break: their gateway was killed."""
 
     begin_s: float
     end_s: float
@@ -155,11 +155,9 @@ def _destination(history: History) -> Iterator[Finding]:
         "cancelled": {"failed"} if record.accepted else {"failed", "absent"},
     }.get(record.state)
     if allowed is not None and history.content not in allowed:
-        yield (
-            "destination",
-            f"it is {record.state} {record.code or ''}, and its destination holds: "
-            f"{history.content}, not {' or '.join(sorted(allowed))}",
-        )
+        ended = f"{record.state} {record.code or ''}".strip()
+        wanted = " or ".join(sorted(allowed))
+        yield "destination", f"it is {ended}; its destination: {history.content}, not {wanted}"
 
 
 def _cause(history: History) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from scripts.chaos_lib.evidence import gather
 from scripts.chaos_lib.faults import Deed
 from scripts.chaos_lib.history import History, Violation, Window, excused, violations
 from scripts.chaos_lib.plan import Kind
+from scripts.chaos_lib.processes import End
 from scripts.chaos_lib.redelivery import Death, Redelivery, redeliveries
 from scripts.chaos_lib.service import Service
 from scripts.chaos_lib.trace import read_lines
@@ -138,7 +140,7 @@ def _unasked_ends(
         for end in process.ends:
             fits = end.pid in killed if end.code == -9 else end.code == 0
             asked = end.pid in killed | told or process in service.submitters
-            if not (fits and asked):
+            if not (fits and asked) and not _without_pixels(end, deeds):
                 sentence = (
                     f"pid {end.pid} ended with {end.code} after {end.end_s - end.begin_s:.1f} s"
                 )
@@ -150,6 +152,14 @@ def _unasked_ends(
         if code is None:
             found.append(Violation(name, "drain", "it did not end when told to, and was killed"))
     return found
+
+
+def _without_pixels(end: End, deeds: Sequence[Deed]) -> bool:
+    """Whether a worker ended because its pixel process was killed as it started."""
+    return end.code == os.EX_UNAVAILABLE and any(
+        deed.target == f"pixels of {end.name}" and end.begin_s <= deed.begin_s <= end.end_s
+        for deed in deeds
+    )
 
 
 def _tracebacks(folder: Path) -> list[Violation]:

@@ -72,7 +72,7 @@ class HttpSubmitter:
                     **call,
                 )
                 if answer.code == 599:
-                    raise answer.error or OSError("no answer")  # noqa: TRY301
+                    raise answer.error or OSError("no answer")
             except (OSError, HTTPClientError) as exc:
                 broken = f"{type(exc).__name__}: {exc}"
                 self._ledger.write("broken", job=job_id, began=began_s, detail=broken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import sys
 import time
@@ -79,7 +78,7 @@ async def _run(words: argparse.Namespace, console: Console) -> int:
             await service.kill()
     end_s = time.monotonic()
     outcome = judge(service, catalog, faults.deeds, codes)
-    _plot(folder / "timeline.svg", words, outcome, faults, begin_s, end_s)
+    _plot(folder, words, outcome, begin_s, end_s)
     write_report(folder, outcome, vars(words), end_s - begin_s)
     print_report(console, outcome, folder, scale.lease_s)
     return 1 if outcome.violations else 0
@@ -109,7 +108,7 @@ async def _live(service: Service, faults: Faults, say: Any) -> dict[str, int | N
 
 
 async def _show(progress: Progress, task: Any, service: Service, faults: Faults) -> None:
-    begin_s, tails = time.monotonic(), {path: 0 for path in service.ledgers}
+    begin_s, tails = time.monotonic(), dict.fromkeys(service.ledgers, 0)
     begun = done = 0
     while True:
         await asyncio.sleep(1)
@@ -127,14 +126,9 @@ async def _show(progress: Progress, task: Any, service: Service, faults: Faults)
 
 
 def _plot(
-    path: Path,
-    words: argparse.Namespace,
-    outcome: Judgement,
-    faults: Faults,
-    begin_s: float,
-    end_s: float,
+    folder: Path, words: argparse.Namespace, outcome: Judgement, begin_s: float, end_s: float
 ) -> None:
-    marks = [Mark(deed.row, deed.begin_s - begin_s, deed.end_s - begin_s) for deed in faults.deeds]
+    marks = [Mark(deed.row, deed.begin_s - begin_s, deed.end_s - begin_s) for deed in outcome.deeds]
     marks += [Mark("crash point", t - begin_s, t - begin_s) for t in outcome.crash_times]
     done_s = []
     for history in outcome.histories.values():
@@ -146,7 +140,7 @@ def _plot(
         f"{len(outcome.violations)} violations"
     )
     svg = draw_timeline(title=title, done_s=done_s, marks=marks, duration_s=end_s - begin_s)
-    path.write_text(svg)
+    (folder / "timeline.svg").write_text(svg)
 
 
 if __name__ == "__main__":

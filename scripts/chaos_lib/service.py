@@ -264,5 +264,5 @@ def _free_base_port(chance: random.Random) -> int:
 
 async def _appears(path: Path) -> None:
     async with asyncio.timeout(START_TIMEOUT_S):
-        while not path.exists():  # noqa: ASYNC110 (a file has no event)
+        while not path.exists():  # noqa: ASYNC110, ASYNC240 (a file has no event)
             await asyncio.sleep(LOOK_S)

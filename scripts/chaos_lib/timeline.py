@@ -54,8 +54,8 @@ def draw(*, title: str, done_s: Sequence[float], marks: Sequence[Mark], duration
     height = TOP_PX + CURVE_PX + 36 + ROW_PX * len(rows) + 16
     plot = _Plot(duration_s=max(duration_s, 1.0))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH_PX}" height="{height}" '
-        f'viewBox="0 0 {WIDTH_PX} {height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH_PX} {height}"',
+        f'width="{WIDTH_PX}" height="{height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH_PX}" height="{height}" fill="white"/>',
         f'<text x="{LEFT_PX}" y="24" font-size="15" fill="#222">{escape(title)}</text>',
         *plot.curve(done_s),

@@ -11,10 +11,12 @@ from scripts.chaos_lib.jobs import Flavour
 
 
 def event(t: float, state: str, code: int = 0) -> dict[str, Any]:
+    """A line of the native ledger."""
     return {"t": t, "what": "event", "job": "j", "state": state, "code": code}
 
 
 def answer(t: float, status: int, method: str = "POST", **document: Any) -> dict[str, Any]:
+    """A line of the HTTP ledger."""
     return {
         "t": t,
         "what": "answer",

@@ -46,19 +46,21 @@ def through(scene: Callable[[Wire, Callable[[], Awaitable[Streams]]], Awaitable[
                 writer.transport.abort()
             wire.close()
             server.close()
-            while wire._links:
+            while wire._links:  # noqa: ASYNC110 (they end in a few turns)
                 await asyncio.sleep(0)
 
     asyncio.run(play())
 
 
 async def said(streams: Streams, word: bytes = b"hello") -> bytes:
+    """What the echo server answers to a word."""
     reader, writer = streams
     writer.write(word)
     return await reader.read(1000)
 
 
 async def silent(streams: Streams) -> bool:
+    """Whether nothing comes for a moment."""
     try:
         async with asyncio.timeout(0.2):
             await streams[0].read(1000)

@@ -8,10 +8,12 @@ from scripts.chaos_lib.redelivery import Death, Redelivery, redeliveries
 
 
 def join(t: float, incarnation: str, pid: int) -> dict[str, Any]:
+    """A worker gets its lane."""
     return {"t": t, "what": "join", "incarnation": incarnation, "pid": pid}
 
 
 def dispatch(t: float, job: str, attempt: int, incarnation: str) -> dict[str, Any]:
+    """A job goes to a worker."""
     return {"t": t, "what": "dispatch", "job": job, "attempt": attempt, "incarnation": incarnation}
 
 
