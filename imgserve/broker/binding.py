@@ -10,11 +10,13 @@ from typing import Final
 
 import zmq
 
+from imgserve.broker.guard import Guard, KeyFolder
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
 from imgserve.protocol.codec import topic_prefix
 from imgserve.protocol.connection import Connection
-from imgserve.protocol.sockets import new_socket
+from imgserve.protocol.keys import Domain
+from imgserve.protocol.sockets import new_socket, secure_server
 
 EVENTS_HIGH_WATER_MARK: Final = 100_000
 """Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
@@ -29,19 +31,29 @@ class Binding:
     """Sockets jobs, reports (PULL) and events (XPUB), bound.
 
     Args:
+        keys: of the broker and its peers, None where everyone may connect.
         advertise: the host that others reach them by.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keys: KeyFolder | None = None) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # Every lane is a socket (the default limit is 1,023), and a worker's join needs one more.
         self.context.set(zmq.MAX_SOCKETS, 65_535)
+        # Before any socket is bound, so that there is no moment without it.
+        self.guard = Guard(self.context, keys) if keys else None
+        self.server_key = keys.server if keys else None
         host = settings.broker_host
         self.advertise = settings.advertise or ("127.0.0.1" if _unspecified(host) else _url(host))
         self.jobs = new_socket(self.context, zmq.PULL)
         self.reports = new_socket(self.context, zmq.PULL)
         self.events = new_socket(self.context, zmq.XPUB, high_water_mark=EVENTS_HIGH_WATER_MARK)
         self._topics: set[bytes] = set()
+        for socket, domain in (
+            (self.jobs, Domain.JOBS),
+            (self.reports, Domain.REPORTS),
+            (self.events, Domain.EVENTS),
+        ):
+            secure_server(socket, self.server_key, domain)
         wanted, former = _wanted_ports(settings), _former_ports(settings)
         ports = [
             _bind(socket, _url(host), port, former=before)
@@ -51,6 +63,12 @@ class Binding:
         ]
         endpoints = [f"tcp://{self.advertise}:{port}" for port in ports]
         self.jobs_endpoint, self.reports_endpoint, self.events_endpoint = endpoints
+
+    @property
+    def watched(self) -> list[zmq.Socket[bytes]]:
+        """The sockets whose descriptors tell of something to do."""
+        guard = [self.guard.socket] if self.guard is not None else []
+        return [self.jobs, self.reports, self.events, *guard]
 
     def read_subscriptions(self) -> list[str]:
         """Take note of who listens to what; return topics that lost their last listener."""
@@ -77,17 +95,20 @@ class Binding:
         for socket in (self.jobs, self.reports):
             socket.close(linger=0)
         self.events.close(linger=STOP_LINGER_MS)
+        if self.guard is not None:
+            self.guard.close()
         self.context.term()
 
 
 @contextmanager
-def bind_all(settings: Settings) -> Iterator[Binding]:
+def bind_all(settings: Settings, keys: KeyFolder | None = None) -> Iterator[Binding]:
     """Bind the broker's sockets for the length of a block.
 
     Raises: ConfigError when an address is taken, or not to be bound without keys.
     """
-    _check_exposure(settings)
-    binding = Binding(settings)
+    if keys is None:
+        _check_exposure(settings)
+    binding = Binding(settings, keys)
     try:
         yield binding
     finally:
@@ -103,7 +124,8 @@ def _check_exposure(settings: Settings) -> None:
     if not loopback and not settings.insecure:
         raise ConfigError(
             f"broker_host = {host!r}: whoever reaches the broker's ports can run jobs, and they "
-            "have no keys; bind 127.0.0.1, or say --insecure where the network itself is trusted"
+            "have no keys; make some with `imgserve keys init`, or bind 127.0.0.1, or say "
+            "--insecure where the network itself is trusted"
         )
 
 

@@ -67,7 +67,11 @@ class Core:
             self.line.on_disk = waiting_on_disk
             self.line.horizon = FIRST
         self._asking = Asking(
-            jobs=self.jobs, storing=self.storing, line=self.line, voice=self._voice
+            jobs=self.jobs,
+            storing=self.storing,
+            line=self.line,
+            voice=self._voice,
+            hold_until_s=hold_until_s,
         )
         joining = Joining(policy=policy, epoch=epoch, fleet=self.fleet, voice=self._voice)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
@@ -155,7 +159,7 @@ class Core:
         for job_id, existing in event.results:
             job = self.storing.pop(job_id)
             if existing is not None:
-                self._appended_before(job, existing)
+                self._appended_before(job, existing, now_s)
                 continue
             job.phase = step(job.phase, Happening.STORED)
             self.tally.count(State.QUEUED)
@@ -171,7 +175,7 @@ class Core:
                 self.line.add(job)
         self._dispatch(now_s)
 
-    def _appended_before(self, job: Job, row: Row) -> None:
+    def _appended_before(self, job: Job, row: Row, now_s: float) -> None:
         """The id was journaled earlier: the original outcome again, or a conflict."""
         known = self.jobs.get(job.job_id) or job_of(row)
         if known.digest != job.digest:
@@ -183,7 +187,7 @@ class Core:
             if known.phase is not Phase.ENDING:  # else its end is said as soon as it is on disk
                 self._voice.say(known, topic)
         if job.cancelled and known.state is None:
-            self._asking.cancel_stored(known, job.submitters[-1])
+            self._asking.cancel_stored(known, job.submitters[-1], now_s)
         elif known.state is None and job.job_id not in self.jobs:
             self._join_waiting(known)
 
@@ -201,7 +205,7 @@ class Core:
         self.line.add(job)
 
     def _looked_up(self, event: act.LookedUp, now_s: float) -> None:
-        self._asking.looked_up(event)
+        self._asking.looked_up(event, now_s)
         self._dispatch(now_s)
 
     # --- workers
@@ -443,4 +447,5 @@ class Core:
             self._voice.turn_away(hello.incarnation, reason, final=False)
             self._part_with(hello.incarnation, reason, now_s)
         self.line.wake(now_s)
+        self._asking.wake(now_s)
         self._dispatch(now_s)

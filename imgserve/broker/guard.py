@@ -7,6 +7,7 @@ answers nobody is let in (`ZAP_ENFORCE_DOMAIN`).
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,20 +46,23 @@ class KeyFolder:
         self.server = ServerKey.read(path / "server.key")
 
     def permitted(self) -> Permitted:
-        """Read who is permitted; what cannot be read is not."""
+        """Read who is permitted; a file that holds no key permits nobody.
+
+        Raises: OSError when the files cannot be read now, for want of descriptors for example.
+        """
         return {key: (role, name) for role in Role for name, key in self._keys(role)}
 
     def _keys(self, role: Role) -> Iterator[tuple[str, str]]:
-        for path in sorted((self.path / "permitted" / role).glob("*.pub")):
-            try:
-                name, key = checked_name(path.stem), path.read_text().strip()
-            except (OSError, ValueError) as exc:
-                log.warning("%s is passed over: %s", path, exc)
+        folder = self.path / "permitted" / role
+        for file in os.listdir(folder) if folder.exists() else ():
+            if not file.endswith(".pub"):
                 continue
-            if is_public(key):
-                yield name, key
-            else:
-                log.warning("%s is passed over: it holds no public key", path)
+            try:
+                name, key = checked_name(file.removesuffix(".pub")), (folder / file).read_text()
+            except (FileNotFoundError, ValueError):  # revoked just now, or no key file at all
+                continue
+            if is_public(key.strip()):
+                yield name, key.strip()
 
 
 def key_folder(settings: Settings, *, demanded: bool = False) -> KeyFolder | None:
@@ -89,7 +93,7 @@ class Guard:
         self.socket = new_socket(context, zmq.REP)
         self.socket.bind(ENDPOINT)
         self._permitted = keys.permitted()
-        self._admitted: set[str] = set()
+        self._admitted: Permitted = {}
         self._refused = 0
         self._read_s = time.monotonic()
         self._complained_s = float("-inf")
@@ -114,10 +118,14 @@ class Guard:
         if now_s - self._read_s < REREAD_S:
             return ""
         self._read_s = now_s
-        former, self._permitted = self._permitted, self.keys.permitted()
-        for key in self._admitted:
-            if self._permitted.get(key) != former[key]:
-                return former[key][1]
+        try:
+            self._permitted = self.keys.permitted()
+        except OSError as exc:
+            log.error("%s cannot be read, and stays as it was: %s", self.keys.path, exc)  # noqa: TRY400
+            return ""
+        for key, who in self._admitted.items():
+            if self._permitted.get(key) != who:
+                return f"{who[0]}/{who[1]}"
         return ""
 
     def close(self) -> None:
@@ -146,7 +154,7 @@ class Guard:
             return self._refuse("an unknown key", request)
         if role not in _reach(request[2]):
             return self._refuse(f"the {role}'s key {name}", request)
-        self._admitted.add(key)
+        self._admitted[key] = role, name
         return f"{role}/{name}"
 
     def _refuse(self, what: str, request: list[bytes]) -> str:

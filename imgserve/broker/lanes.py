@@ -8,7 +8,8 @@ from typing import Final
 
 import zmq
 
-from imgserve.protocol.sockets import new_socket
+from imgserve.protocol.keys import Domain, ServerKey
+from imgserve.protocol.sockets import new_socket, secure_server
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,20 @@ class Lanes:
         host: the address to bind.
         advertise: the host name that workers connect to.
         first_port: the first port to try; 0: any free one.
+        server_key: the broker's, None where everyone may connect.
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], *, host: str, advertise: str, first_port: int
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        host: str,
+        advertise: str,
+        first_port: int,
+        server_key: ServerKey | None = None,
     ) -> None:
         self._context = context
+        self._server_key = server_key
         self._host = host
         self._advertise = advertise
         self._first_port = first_port
@@ -54,6 +63,7 @@ class Lanes:
         except zmq.ZMQError as exc:
             raise NoLaneError(f"the broker cannot open another socket: {exc}") from exc
         try:
+            secure_server(lane, self._server_key, Domain.LANE)
             port = self._bind(lane)
         except BaseException:
             lane.close()

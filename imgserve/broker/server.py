@@ -24,6 +24,7 @@ from imgserve.broker import dead
 from imgserve.broker.binding import bind_all
 from imgserve.broker.core import Core
 from imgserve.broker.figures import figures_of
+from imgserve.broker.guard import KeyFolder, key_folder
 from imgserve.broker.inbox import Inbox
 from imgserve.broker.journal import Journal, Question
 from imgserve.broker.lanes import Lanes, NoLaneError
@@ -65,10 +66,20 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
 
     Raises: ConfigError when it cannot start, with what to do about it.
     """
-    with ExitStack() as stack:
-        server = Server(settings, stack)
-        await server.run(stop)
-    return 0
+    keys = key_folder(settings)
+    while True:
+        try:
+            with ExitStack() as stack:
+                await Server(settings, stack, keys).run(stop)
+        except KeyRevoked as exc:
+            log.warning("%s: the broker begins a new life without it", exc)
+            keys = key_folder(settings, demanded=True)
+        else:
+            return 0
+
+
+class KeyRevoked(Exception):
+    """Raised when a peer is connected by a key that is no longer permitted."""
 
 
 class Server:
@@ -76,9 +87,10 @@ class Server:
 
     Args:
         stack: closes what was opened, last first: sockets, then journal, then lock.
+        keys: who may connect, None for everyone.
     """
 
-    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, stack: ExitStack, keys: KeyFolder | None = None) -> None:
         _raise_descriptor_limit()
         self._settings = settings
         state_dir = settings.state_dir
@@ -95,13 +107,15 @@ class Server:
         )
         stack.callback(self._close_journal)
         self._core = self._new_core()
-        self._binding = stack.enter_context(bind_all(settings))
+        self._binding = stack.enter_context(bind_all(settings, keys))
+        self._guard = self._binding.guard
         context = self._binding.context
         self._lanes = Lanes(
             context,
             host=settings.broker_host,
             advertise=self._binding.advertise,
             first_port=settings.broker_port and settings.broker_port + 3,
+            server_key=self._binding.server_key,
         )
         stack.callback(self._lanes.close_all, STOP_LINGER_MS)
         self._jobs = Inbox(self._binding.jobs, JOBS, "jobs")
@@ -141,7 +155,7 @@ class Server:
         """Serve until stop is set, then let running jobs end and the journal settle."""
         connection_file = self._settings.connection_file
         self._write_connection(connection_file)
-        for socket in (self._binding.jobs, self._binding.reports, self._binding.events):
+        for socket in self._binding.watched:
             self._loop.add_reader(socket.fileno(), self._turn)
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())
@@ -158,10 +172,11 @@ class Server:
             beats.cancel()
             ticks.cancel()
             await asyncio.gather(stopping, beats, ticks, return_exceptions=True)
-            for socket in (self._binding.jobs, self._binding.reports, self._binding.events):
+            for socket in self._binding.watched:
                 self._loop.remove_reader(socket.fileno())
             self._running = False
-            connection_file.unlink(missing_ok=True)
+            if not isinstance(self._fatal, KeyRevoked):  # the next life wants the same ports
+                connection_file.unlink(missing_ok=True)
             log.info("broker %s has stopped", self._core.epoch)
 
     def _write_connection(self, path: Path) -> None:
@@ -172,6 +187,7 @@ class Server:
             jobs=self._binding.jobs_endpoint,
             reports=self._binding.reports_endpoint,
             events=self._binding.events_endpoint,
+            server_key=self._binding.server_key.public if self._binding.server_key else "",
         ).write(path)
 
     async def _drain(self) -> None:
@@ -213,7 +229,8 @@ class Server:
         now_s = time.monotonic()
         for event in self._journal.drain():
             self._handle_own(event, now_s)
-        more = self._read(self._reports, now_s)
+        more = self._guard is not None and self._guard.answer()
+        more |= self._read(self._reports, now_s)
         while self._held and not self._holding:
             self._handle(self._held.popleft(), now_s)
         if not self._paused:
@@ -316,6 +333,10 @@ class Server:
             if self._fatal is not None:
                 raise self._fatal
             self._journal.check()
+            if self._guard is not None and (revoked := self._guard.revoked()):
+                self._running = False
+                self._fatal = KeyRevoked(f"the key {revoked} is revoked and was in use")
+                raise self._fatal
             self._handle_own(act.Tick(), time.monotonic())
             self._turn()
 

@@ -71,13 +71,16 @@ def _is_question(entry: object) -> bool:
 class Bench:
     """Drives a core: every method is one thing that happens, answered by what the core does."""
 
-    def __init__(self, *, rows: dict[str, Row] | None = None, **policy: float) -> None:
+    def __init__(
+        self, *, rows: dict[str, Row] | None = None, hold_until_s: float = 0, **policy: float
+    ) -> None:
         self.journal = JournalModel(dict(rows or {}))
         waiting = sum(row.state == "queued" for row in self.journal.rows.values())
         self.core = Core(
             policy=Policy(**policy),  # type: ignore[arg-type]
             epoch=EPOCH,
             waiting_on_disk=waiting,
+            hold_until_s=hold_until_s,
         )
         self.now_s = 100.0
         self.said: list[tuple[str, object]] = []

@@ -53,7 +53,7 @@ class Population(RuleBasedStateMachine):
 
     def _take(self, data: st.DataObject, what: str) -> None:
         steps = [step for step in self.world.choices() if what in step[0]]
-        label, step = data.draw(st.sampled_from(steps).map(_Named), label="next")
+        _, step = data.draw(st.sampled_from(steps).map(_Named), label="next")
         step(self.world)
 
     @invariant()

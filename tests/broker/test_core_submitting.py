@@ -267,6 +267,26 @@ def test_a_job_cancelled_while_it_ran_stays_cancelled_over_a_restart():
     assert second.states("a") == ["cancelled"]
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_recovered_job_that_is_cancelled_ends_when_its_former_worker_has_stopped(in_memory):
+    """Else that worker could still put a placeholder up for a job that has ended."""
+    first = Bench()
+    first.join("w1")
+    first.submit("a")
+    second = Bench(rows=first.journal.rows, hold_until_s=105)
+    if in_memory:
+        second.submit("a", topic="other")
+        assert "a" in second.core.jobs
+    second.cancel("a")
+    assert second.states("a")[-1] == "queued"
+    second.tick(4.9)
+    second.commit()
+    assert second.states("a")[-1] == "queued"
+    second.tick(0.2)
+    second.commit()
+    assert second.states("a")[-1] == "cancelled"
+
+
 def test_cancel_of_an_unknown_job_is_said_unknown():
     """Nothing was ever heard of it."""
     bench = Bench()

@@ -245,8 +245,7 @@ def test_a_bye_gives_the_jobs_to_others_at_once():
 def test_recovered_jobs_wait_until_the_former_life_is_over():
     """Its workers stop by their own leases before their jobs go to others."""
     first = running()
-    bench = Bench(rows=first.journal.rows)
-    bench.core._hold_until_s = bench.now_s + 5
+    bench = Bench(rows=first.journal.rows, hold_until_s=105)
     bench.join("w2")
     bench.commit()
     bench.tick(4.9)

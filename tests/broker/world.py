@@ -120,6 +120,7 @@ class World:
             line.on_disk,
             line.loading,
             round(max(core._hold_until_s - now_s, 0), 3),
+            tuple(core._asking._cancelled_early),
             tuple(
                 (name, round(now_s - each.heard_s, 3), each.lively, tuple(sorted(each.held)))
                 for name, each in sorted(core.fleet.workers.items())
@@ -489,6 +490,7 @@ def clone_core(core: Core) -> Core:
         new.held = {key: copies[id(job)] for key, job in worker.held.items()}
     twin.fleet._free = list(core.fleet._free)
     twin._voice._seqs = dict(core._voice._seqs)
+    twin._asking._cancelled_early = list(core._asking._cancelled_early)
     twin.draining = core.draining
     return twin
 
