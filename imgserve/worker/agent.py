@@ -17,8 +17,10 @@ import imgserve
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
 from imgserve.protocol.connection import Connection
+from imgserve.protocol.keys import KeySource, PeerKey, Role
 from imgserve.protocol.reports import Hello
 from imgserve.worker.budget import MemoryBudget
+from imgserve.worker.fence import Fence, running_fence
 from imgserve.worker.link import Link
 from imgserve.worker.parts import (
     build_capacity,
@@ -57,7 +59,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
     capacity = build_capacity(settings)
     memory = MemoryBudget(settings.download_memory_bytes, capacity.slots)
     pool = PixelPool(build_pixel_settings(settings, capacity.processes))
-    async with Transfers(build_transfer_settings(settings)) as transfers:
+    fence = running_fence()
+    async with Transfers(build_transfer_settings(settings), may_send=fence.open) as transfers:
         try:
             await pool.__aenter__()
         except (OSError, ConfigError) as exc:  # TimeoutError, ConnectionError among them
@@ -66,7 +69,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
         try:
             limits = build_source_limits(settings)
             tools = Tools(transfers=transfers, pixels=pool, memory=memory, limits=limits)
-            return await Agent(settings, tools, slots=capacity.slots, stop=stop).run()
+            agent = Agent(settings, tools, slots=capacity.slots, stop=stop, fence=fence)
+            return await agent.run()
         finally:
             await pool.__aexit__(None, None, None)
 
@@ -75,12 +79,20 @@ class Agent:
     """Lives one incarnation after the other."""
 
     def __init__(
-        self, settings: Settings, tools: Tools, *, slots: int, stop: asyncio.Event
+        self,
+        settings: Settings,
+        tools: Tools,
+        *,
+        slots: int,
+        stop: asyncio.Event,
+        fence: Fence,
     ) -> None:
         self._settings = settings
         self._tools = tools
         self._slots = slots
         self._stop = stop
+        self._fence = fence
+        self._key: PeerKey | None = None
         self._session: Session | None = None
         self._wait_s = FIRST_WAIT_S
 
@@ -102,7 +114,10 @@ class Agent:
         self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection
     ) -> Ending:
         session = self._session = Session(
-            self._hello(), self._tools, drain_timeout_s=self._settings.drain_timeout_s
+            self._hello(),
+            self._tools,
+            drain_timeout_s=self._settings.drain_timeout_s,
+            fence=self._fence,
         )
         link = Link(
             context,
@@ -110,6 +125,7 @@ class Agent:
             session.incarnation,
             on_event=session.on_event,
             on_lane=session.on_lane,
+            key=self._key,
         )
         try:
             with link:
@@ -136,12 +152,16 @@ class Agent:
         """Wait for a good connection file; None when told to end before."""
         waiting = Seldom(WAITING_LOG_S)
         path = self._settings.connection_file
+        keys = KeySource(self._settings.key, (path.parent, self._settings.state_dir))
         while not self._stop.is_set():
             try:
-                return Connection.read(path)
+                connection = Connection.read(path)
+                self._key = keys.find(Role.WORKER, connection.server_key)
             except (OSError, ConfigError) as exc:
                 if waiting.due():
                     log.info("waiting for the broker: %s", _why(path, exc))
+            else:
+                return connection
             await self._pause()
         return None
 

@@ -49,9 +49,7 @@ def default_slots(processes: int) -> int:
     return SLOTS_PER_PROCESS * max(1, processes)
 
 
-def read_cpus(
-    *, environment: Mapping[str, str], root: Path = Path("/")
-) -> CpuReadings:
+def read_cpus(*, environment: Mapping[str, str], root: Path = Path("/")) -> CpuReadings:
     """Read what this system says.
 
     Args:

@@ -19,8 +19,10 @@ from imgserve.errors import ProtocolError
 from imgserve.protocol.codec import FRAME_LIMIT_BYTES, LANE, REPORTS, decode_event, topic_prefix
 from imgserve.protocol.connection import Connection
 from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
+from imgserve.protocol.keys import PeerKey
 from imgserve.protocol.lane import LaneMessage
 from imgserve.protocol.reports import ReportsMessage
+from imgserve.protocol.sockets import secure_peer
 from imgserve.worker.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Link:
         context: the worker's ZeroMQ context.
         connection: where the broker is.
         incarnation: the topic to listen on.
+        key: the worker's own, where the broker asks for keys.
         on_event, on_lane: called on the event loop, in the order of arrival.
     """
 
@@ -52,8 +55,10 @@ class Link:
         *,
         on_event: Callable[[EventsMessage], None],
         on_lane: Callable[[LaneMessage], None],
+        key: PeerKey | None = None,
     ) -> None:
         self._context = context
+        self._key = key
         self._connection = connection
         self._incarnation = incarnation
         self._on_event = on_event
@@ -105,6 +110,7 @@ class Link:
     def _open(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         self._exits.callback(socket.close)
+        secure_peer(socket, self._key)
         socket.linger = 0
         socket.set_hwm(HIGH_WATER_MESSAGES)
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_LIMIT_BYTES)

@@ -11,7 +11,8 @@ import pytest
 from imgserve.protocol.events import BrokerBeat, TurnedAway, Welcome
 from imgserve.protocol.lane import Ack, CancelJob, Job
 from imgserve.protocol.reports import Beat, Bye, Hello, ReportsMessage
-from imgserve.worker.session import Ending, Session
+from imgserve.worker.fence import Fence
+from imgserve.worker.session import JOIN_LIMIT_S, Ending, Session
 from tests.support.job_fakes import Script, a_job, tools_of
 
 Kind = TypeVar("Kind")
@@ -33,7 +34,9 @@ class Worker:
         self.lanes: list[str] = []
         self.room = True
         tools = tools_of(self.script, clock=lambda: self.now_s)
-        self.session = Session(HELLO, tools, drain_timeout_s=options.get("drain_timeout_s", 60.0))
+        self.session = Session(
+            HELLO, tools, drain_timeout_s=options.get("drain_timeout_s", 60.0), fence=Fence()
+        )
         moved = options.get("moved", lambda: False)
         self.life = asyncio.ensure_future(self.session.run(self, moved=moved))
 
@@ -319,6 +322,18 @@ def test_a_drained_worker_waits_for_its_last_acknowledgements():
         assert not worker.life.done()
         await worker.ack_all()
         assert await worker.end() is Ending.DRAINED
+
+    scenario(play)
+
+
+def test_a_hello_that_is_never_answered_ends_the_incarnation():
+    """Its connections may be dead without a sign; the next incarnation opens others."""
+
+    async def play(worker: Worker) -> None:
+        await worker.settle()
+        assert not worker.life.done()
+        worker.now_s += JOIN_LIMIT_S
+        assert await worker.end() is Ending.LOST
 
     scenario(play)
 

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,8 +78,17 @@ def read_beneath(root: Path, path: str, limit_bytes: int) -> bytes | None:
             return bytes(body) if len(body) <= limit_bytes else None
 
 
-def write_beneath(root: Path, path: str, body: bytes) -> None:
-    """Write a file: missing folders are made, and it appears whole or not at all."""
+def write_beneath(
+    root: Path, path: str, body: bytes, *, may_appear: Callable[[], bool] = lambda: True
+) -> None:
+    """Write a file: missing folders are made, and it appears whole or not at all.
+
+    Args:
+        root: the folder that the path may not leave.
+        path: relative to it.
+        body: the whole content.
+        may_appear: asked last of all; the disk may have taken its time.
+    """
     *folders, name = path.split("/")
     if name in ("", ".", ".."):
         raise OSError(errno.EISDIR, "the path names a folder")
@@ -88,7 +97,7 @@ def write_beneath(root: Path, path: str, body: bytes) -> None:
         try:
             for folder in folders:
                 current = _step(current, folder)
-            _write_whole(current, name, body)
+            _write_whole(current, name, body, may_appear)
         finally:
             os.close(current)
 
@@ -104,7 +113,7 @@ def _step(current: int, folder: str) -> int:
     return entered
 
 
-def _write_whole(folder: int, name: str, body: bytes) -> None:
+def _write_whole(folder: int, name: str, body: bytes, may_appear: Callable[[], bool]) -> None:
     temporary = f".imgserve-{secrets.token_hex(8)}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     opened = os.open(temporary, flags, 0o666, dir_fd=folder)
@@ -113,6 +122,8 @@ def _write_whole(folder: int, name: str, body: bytes) -> None:
             rest = memoryview(body)
             while rest:
                 rest = rest[file.write(rest) :]
+        if not may_appear():
+            raise OSError(errno.ECANCELED, "the worker's lease is over")  # noqa: TRY301 (undone below)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from imgserve.worker.transfers import trouble
@@ -19,7 +20,8 @@ from imgserve.worker.transfers.urls import Target
 class FileTransfer:
     """Fetch and upload in the file system, in threads: a disk may hang, the loop must not."""
 
-    def __init__(self, settings: TransferSettings) -> None:
+    def __init__(self, settings: TransferSettings, may_send: Callable[[], bool]) -> None:
+        self._may_send = may_send
         # The longest first: a root inside another is the more exact one.
         self._roots = sorted(settings.file_roots, key=lambda root: -len(str(root)))
         self._fetch_timeout_s = settings.fetch_timeout_s
@@ -50,7 +52,9 @@ class FileTransfer:
         root, path = self._locate(parcel.target)
         try:
             async with asyncio.timeout(self._upload_timeout_s):
-                await asyncio.to_thread(write_beneath, root, path, parcel.body)
+                await asyncio.to_thread(
+                    write_beneath, root, path, parcel.body, may_appear=self._may_send
+                )
         except (OSError, ValueError) as exc:
             raise _explain(exc) from exc
 

@@ -47,8 +47,9 @@ class CurlThreads:
     stopped the loop for 3 s. In a thread it holds up nothing but itself.
     """
 
-    def __init__(self, settings: TransferSettings) -> None:
+    def __init__(self, settings: TransferSettings, may_send: Callable[[], bool]) -> None:
         self._settings = settings
+        self._may_send = may_send
         self._base = base_options(settings)
         self._pool: ThreadPoolExecutor | None = None
         # A connection belongs to a handle here, so handles are kept by whom they are connected to.
@@ -95,13 +96,13 @@ class CurlThreads:
             raise
 
     def _perform(self, session: Session, exchange: Exchange) -> None:
-        if session.cancelled:
+        if self._is_over(session):
             raise TransferFailed("the transfer was cancelled")
         curl = session.curl
         try:
             exchange.prepare(curl, self._base)
             curl.setopt(pycurl.NOPROGRESS, 0)
-            curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: int(session.cancelled))
+            curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: int(self._is_over(session)))
             try:
                 curl.perform()
                 exchange.finish(curl)
@@ -110,6 +111,9 @@ class CurlThreads:
                 raise exchange.explain(curl, exc) from exc
         finally:
             curl.reset()
+
+    def _is_over(self, session: Session) -> bool:
+        return session.cancelled or not self._may_send()
 
     def _take_handle(self, key: tuple[str, ...]) -> pycurl.Curl:
         for index, (held, _) in enumerate(self._idle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -36,13 +37,16 @@ class Transfers:
 
     Args:
         settings: limits and permissions.
+        may_send: asked, also in threads, before a result becomes visible.
     """
 
-    def __init__(self, settings: TransferSettings) -> None:
+    def __init__(
+        self, settings: TransferSettings, *, may_send: Callable[[], bool] = lambda: True
+    ) -> None:
         self._settings = settings
         self._exits = AsyncExitStack()
         self._engine = Engine(settings)
-        self._threads = CurlThreads(settings)
+        self._threads = CurlThreads(settings, may_send)
         http = HttpTransfer(settings, self._engine)
         ftp = FtpTransfer(settings, self._threads)
         self._schemes: dict[str, Scheme] = {
@@ -50,7 +54,7 @@ class Transfers:
             "https": http,
             "ftp": ftp,
             "ftps": ftp,
-            "file": FileTransfer(settings),
+            "file": FileTransfer(settings, may_send),
         }
 
     async def __aenter__(self) -> Self:
