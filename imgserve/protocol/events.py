@@ -31,6 +31,7 @@ class State(StrEnum):
         return self in TERMINAL
 
 
+STATES: Final = frozenset(State)
 TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.REJECTED, State.CANCELLED})
 
 
@@ -115,7 +116,7 @@ class JobState:
         checks.identifier("epoch", self.epoch)
         checks.integer("seq", self.seq)
         checks.identifier("job_id", self.job_id)
-        if self.state not in State.__members__.values():
+        if self.state not in STATES:
             raise ProtocolError("state is not a job's state")
         checks.text("dst_url", self.dst_url, checks.URL_LIMIT_CHARS)
         checks.integer("code", self.code, 0, 999)
@@ -138,6 +139,9 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown"  # asked for, but never heard of or forgotten: submit it again
 
 
+REFUSALS: Final = frozenset(Refusal)
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The broker did not take a job, or does not know it; see `Refusal`."""
@@ -153,7 +157,7 @@ class Refused:
         checks.identifier("epoch", self.epoch)
         checks.integer("seq", self.seq)
         checks.identifier("job_id", self.job_id)
-        if self.reason not in Refusal.__members__.values():
+        if self.reason not in REFUSALS:
             raise ProtocolError("reason is not conflict, overloaded, draining or unknown")
         checks.text("detail", self.detail)
 

@@ -83,6 +83,9 @@ class DeadAction(StrEnum):
     DROP = "drop"
 
 
+DEAD_ACTIONS: Final = frozenset(DeadAction)
+
+
 @dataclass(frozen=True, slots=True)
 class Dead:
     """Work with dead letters; the answer is a `dead_letters` event on the asker's topic.
@@ -99,7 +102,7 @@ class Dead:
 
     def __post_init__(self) -> None:
         checks.identifier("submitter", self.submitter)
-        if self.action not in DeadAction.__members__.values():
+        if self.action not in DEAD_ACTIONS:
             raise ProtocolError("action is not list, show, retry or drop")
         if self.action != DeadAction.LIST or self.job_id:
             checks.identifier("job_id", self.job_id)

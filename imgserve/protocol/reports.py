@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from imgserve.errors import ProtocolError
 from imgserve.protocol import checks
@@ -161,6 +161,9 @@ class ReturnReason(StrEnum):
     CRASHED = "crashed"  # its pixel process died: counted against the job
 
 
+RETURN_REASONS: Final = frozenset(ReturnReason)
+
+
 @dataclass(frozen=True, slots=True)
 class Returned(Verdict):
     """The job goes back to the queue.
@@ -177,7 +180,7 @@ class Returned(Verdict):
 
     def __post_init__(self) -> None:
         Verdict.__post_init__(self)
-        if self.reason not in ReturnReason.__members__.values():
+        if self.reason not in RETURN_REASONS:
             raise ProtocolError("reason is not drained, transient or crashed")
         checks.number("delay_s", self.delay_s)
 
