@@ -10,8 +10,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from imgserve.config import Settings, load_settings
 
-_PATHS = ("state", "connection", "key", "ca_file")
-
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """Add --config and a flag for each setting named, or for every one.
@@ -35,9 +33,10 @@ def settings_from(namespace: argparse.Namespace) -> Settings:
         if name in Settings.model_fields and value is not None
     }
     settings = load_settings(flags, namespace.config)
-    paths = {name: getattr(settings, name) for name in _PATHS}
     # The daemon works in /: make relative paths absolute while they still mean something.
-    absolute = {name: path.expanduser().absolute() for name, path in paths.items() if path}
+    absolute = {
+        name: value.expanduser().absolute() for name, value in settings if isinstance(value, Path)
+    }
     return settings.model_copy(update=absolute)
 
 
