@@ -7,10 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.end_to_end.ends import Ends
@@ -114,19 +112,6 @@ def test_image_that_takes_too_long_is_402(ends: Ends, name: str):
     assert ends.service.submit(asked(ends, name, quick))["state"] == "done"
 
 
-def working_child(service: Service, killed: set[int]) -> int | None:
-    """Return the pixel process that computes, if one does that was not killed yet."""
-    for child in psutil.Process(service.record["parts"]["worker"][0]).children():
-        try:
-            # Once locked in it is ready for a job (seccomp mode 2); idle it uses no CPU.
-            locked = "Seccomp:\t2" in Path(f"/proc/{child.pid}/status").read_text()
-            if child.pid not in killed and locked and child.cpu_percent(0.1) > 20:
-                return child.pid
-        except (OSError, psutil.Error):
-            continue
-    return None
-
-
 def test_job_whose_process_dies_too_often_is_405(ends: Ends, name: str):
     """A job that loses its pixel process again and again is given up, with its reasons."""
     slow = ends.source("http", name, "slow.svg", SLOW_SVG)
@@ -134,15 +119,7 @@ def test_job_whose_process_dies_too_often_is_405(ends: Ends, name: str):
     assert "dstURL" in answer.document
     killed: set[int] = set()
     for _ in range(CRASH_LIMIT):
-        pid: int | None = None
-
-        def found() -> bool:
-            nonlocal pid
-            pid = working_child(ends.service, killed)
-            return pid is not None
-
-        eventually(found, "a pixel process works on the job")
-        assert pid is not None
+        pid = ends.service.working_pixel_process(killed)
         os.kill(pid, signal.SIGKILL)
         killed.add(pid)
     document = ends.service.ended(answer.headers["location"])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +169,19 @@ class Service:
         """Return the pids of every worker's pixel processes."""
         return [pid for worker in self.stats()["workers"] for pid in worker["pixel_pids"]]
 
+    def working_pixel_process(self, known: Container[int] = ()) -> int:
+        """Wait for a pixel process, none of the known, that computes; return its pid."""
+        found: list[int] = []
+
+        def look() -> list[int]:
+            for child in psutil.Process(self.record["parts"]["worker"][0]).children():
+                if child.pid not in known and _computes(child):
+                    found.append(child.pid)
+            return found
+
+        eventually(look, "a pixel process computes")
+        return found[0]
+
     def note_processes(self) -> None:
         """Remember the processes there are now, so that the end looks after them."""
         assert self._process is not None
@@ -224,6 +237,15 @@ class Service:
         for process in self._seen:
             if process.is_running():
                 process.kill()
+
+
+def _computes(process: psutil.Process) -> bool:
+    """Whether a pixel process has a job: once locked in (seccomp mode 2) it uses no CPU idle."""
+    try:
+        locked = "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
+        return locked and process.cpu_percent(0.1) > 20
+    except (OSError, psutil.Error):
+        return False
 
 
 def eventually(condition: Callable[[], object], what: str, timeout_s: float = 15) -> None:
