@@ -297,7 +297,7 @@ def test_a_journal_of_a_later_version_is_refused(path):
     database.execute("PRAGMA user_version = 99")
     database.commit()
     database.close()
-    with pytest.raises(JournalTooNewError, match="99.*reads up to 1"):
+    with pytest.raises(JournalTooNewError, match=r"99.*reads up to 1"):
         Desk(path)
 
 
