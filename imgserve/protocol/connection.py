@@ -2,7 +2,7 @@
 
 The broker writes it at start (mode 0600, whole or not at all); the others wait for it. It is JSON:
 `{"protocol": 1, "version": "…", "epoch": "…", "jobs": "tcp://…", "reports": "tcp://…",
-"events": "tcp://…"}`.
+"events": "tcp://…"}`, and `"server_key": "…"` where the broker's sockets ask for keys.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Connection:
         version: its program version, for people.
         epoch: this life of it.
         jobs, reports, events: the ZeroMQ endpoints to connect to.
+        server_key: the public key that the broker proves itself by; empty: it has no keys.
     """
 
     protocol: int
@@ -33,6 +34,7 @@ class Connection:
     jobs: str
     reports: str
     events: str
+    server_key: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Connection:
@@ -44,7 +46,8 @@ class Connection:
         """
         try:
             document = json.loads(path.read_text())
-            connection = cls(**{field: document[field] for field in cls.__slots__})
+            named = {"server_key": ""} | document
+            connection = cls(**{field: named[field] for field in cls.__slots__})
         except (ValueError, TypeError, KeyError) as exc:
             raise ConfigError(f"{path} is not a connection file of an imgserve broker") from exc
         if connection.protocol != PROTOCOL_VERSION:

@@ -47,7 +47,7 @@ class Link:
         on_event, on_lane: called on the event loop, in the order of arrival.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (its peer, its key and its two hearers)
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         connection: Connection,
