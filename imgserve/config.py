@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     connection: Path | None = Field(
         None, description="the broker's connection.json; default: in the state folder"
     )
+    key: Path | None = Field(
+        None,
+        description="secret key file of this worker, gateway or client, from `imgserve keys`; "
+        "default: this machine's own in the state folder",
+    )
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="pixel processes; auto: one per CPU available, at most 8"
     )
