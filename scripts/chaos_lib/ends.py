@@ -49,13 +49,14 @@ class TracedHttpServer(HttpServer):
                 if part.file_name is not None:
                     self._store(f"{received.path}:{part.file_name}", part.body)
             return Reply(200, {"Content-Type": "text/plain"}, b"thank you")
-        if received.path.startswith(f"/{Flavour.FLAKY}/"):
-            if received.target not in self._fetched:
-                self._fetched.add(received.target)
-                return Reply(503, {"Retry-After": "0"})
-            plain = received.path.replace(Flavour.FLAKY, Flavour.PLAIN)
-            return super().answer(replace(received, path=plain))
-        return super().answer(received)
+        flavour = received.path.split("/")[1]
+        if flavour not in (Flavour.FLAKY, Flavour.VANISHING):
+            return super().answer(received)
+        again = received.target in self._fetched
+        self._fetched.add(received.target)
+        if again is (flavour == Flavour.VANISHING):
+            return Reply(404) if again else Reply(503, {"Retry-After": "0"})
+        return super().answer(replace(received, path=received.path.replace(flavour, Flavour.PLAIN)))
 
     def _store(self, path: str, body: bytes) -> None:
         self._trace.write("stored", path=path, digest=digest_of(body), size=len(body))

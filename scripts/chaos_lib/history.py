@@ -177,6 +177,8 @@ def _fitting(history: History) -> set[tuple[str, int]]:
         return {("rejected", 201)}
     if history.flavour is Flavour.BROKEN:
         return {("failed", 401), ("failed", 403)}
+    if history.flavour is Flavour.VANISHING:
+        return {done, ("rejected", 201), ("failed", 403)}
     if history.flavour is Flavour.CANCEL:
         return {done, ("cancelled", 406)}
     return {done}

@@ -19,16 +19,18 @@ class Flavour(StrEnum):
     FLAKY = "flaky"  # its source answers 503 at first
     MISSING = "missing"  # it has no source: rejected with 201
     BROKEN = "broken"  # its source has a good head only: fails after it was accepted
+    VANISHING = "vanishing"  # its source is there for the first attempt only
     CANCEL = "cancel"  # cancelled after a moment
     AGAIN = "again"  # submitted a second time once it is over: the same outcome
     OTHER = "other"  # once it is over its id is used for another request: a conflict
 
 
 WEIGHTS: Final = {
-    Flavour.PLAIN: 84,
+    Flavour.PLAIN: 80,
     Flavour.FLAKY: 4,
     Flavour.MISSING: 2,
     Flavour.BROKEN: 2,
+    Flavour.VANISHING: 4,
     Flavour.CANCEL: 3,
     Flavour.AGAIN: 3,
     Flavour.OTHER: 2,
@@ -81,7 +83,7 @@ def plan_job(chance: random.Random, job_id: str, ends: Ends) -> PlannedJob:
     source = chance.choice(RASTER if raster else VECTOR)
     width_px, height_px = chance.choice(SIZES)
     kind = source.rpartition(".")[2].replace("svg", "png")
-    scheme = "http" if flavour in (Flavour.FLAKY, Flavour.MISSING) else None
+    scheme = "http" if flavour in (Flavour.FLAKY, Flavour.MISSING, Flavour.VANISHING) else None
     scheme = scheme or chance.choices(("http", "post", "ftp", "file"), (5, 2, 3, 2))[0]
     arguments: dict[str, Any] = {"width": width_px, "height": height_px}
     src_url, dst_url = _urls(scheme, flavour, source, f"{job_id}.{kind}", ends)
@@ -107,7 +109,7 @@ def plan_job(chance: random.Random, job_id: str, ends: Ends) -> PlannedJob:
 
 
 def _urls(scheme: str, flavour: Flavour, source: str, name: str, ends: Ends) -> tuple[str, str]:
-    special = (Flavour.FLAKY, Flavour.MISSING, Flavour.BROKEN)
+    special = (Flavour.FLAKY, Flavour.MISSING, Flavour.VANISHING, Flavour.BROKEN)
     folder = flavour.value if flavour in special else "plain"
     if scheme == "http":
         return f"{ends.http}/{folder}/{source}", f"{ends.http}/out/{name}"

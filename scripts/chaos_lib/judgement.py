@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ SETTLING_S: Final = 3.0
 """After trouble the service needs a moment (reconnects, a lease) before figures are clean again."""
 
 REDELIVERY_MARGIN_S: Final = 1.0
+
+_DRAINED: Final = (0, -signal.SIGTERM)
+"""SIGTERM itself ends a process that has hardly begun and does not handle signals yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +114,19 @@ def _gateway_kills(
 def _redeliveries(
     service: Service, deeds: Sequence[Deed], crashes: Sequence[Mapping[str, Any]]
 ) -> list[Redelivery]:
-    """A kill of another worker is trouble too: its jobs come first, or nobody has credit."""
+    """Trouble is what befalls the broker or a worker; gateways and clients play no part."""
     pids = {end.pid for name in service.scale.names for end in service.parts[name].ends}
     deaths = [Death(deed.pid, deed.begin_s) for deed in deeds if deed.row == "kill worker"]
     deaths += [Death(line["pid"], line["t"]) for line in crashes if line["pid"] in pids]
     troubles = [
         (deed.begin_s, deed.end_s + SETTLING_S)
         for deed in deeds
-        if deed.row not in ("kill worker", "kill pixels", "kill gateway")
+        if deed.target in ("broker", *service.scale.names) and deed.row != "kill worker"
     ]
-    troubles += [(line["t"], line["t"] + SETTLING_S) for line in crashes if line["pid"] not in pids]
+    brokers = {end.pid for end in service.parts["broker"].ends}
+    troubles += [(line["t"], line["t"] + SETTLING_S) for line in crashes if line["pid"] in brokers]
     lines = (line for line in read_lines(service.trace) if line["what"] in ("join", "dispatch"))
-    return redeliveries(lines, deaths, sorted(troubles))
+    return redeliveries(lines, deaths, sorted(troubles), settling_s=SETTLING_S)
 
 
 def _unasked_ends(
@@ -138,7 +143,7 @@ def _unasked_ends(
     found = []
     for process in service.processes[:-1]:
         for end in process.ends:
-            fits = end.pid in killed if end.code == -9 else end.code == 0
+            fits = end.pid in killed if end.code == -9 else end.code in _DRAINED
             asked = end.pid in killed | told or process in service.submitters
             if not (fits and asked) and not _without_pixels(end, deeds):
                 sentence = (

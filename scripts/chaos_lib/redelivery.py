@@ -34,6 +34,8 @@ def redeliveries(
     broker_lines: Iterable[Mapping[str, Any]],
     deaths: Sequence[Death],
     troubles: Sequence[tuple[float, float]],
+    *,
+    settling_s: float = 0.0,
 ) -> list[Redelivery]:
     """Return every redelivery after a worker's death.
 
@@ -41,6 +43,7 @@ def redeliveries(
         broker_lines: `join` and `dispatch` of the trace, oldest first.
         deaths: of workers.
         troubles: (begin, end) of everything else that was wrong.
+        settling_s: how long another worker's death leaves too few workers.
     """
     died = {death.pid: death.at_s for death in deaths}
     pids: dict[str, int] = {}
@@ -56,7 +59,13 @@ def redeliveries(
                 continue
             died_s = died.get(pids.get(former["incarnation"], 0), 0.0)
             if former["t"] < died_s < line["t"]:
-                clean = not _overlaps(troubles, former["t"], line["t"])
+                others = [
+                    (death.at_s, death.at_s + settling_s)
+                    for death in deaths
+                    if death.pid != pids[former["incarnation"]]
+                ]
+                span = (former["t"], line["t"])
+                clean = not (_overlaps(troubles, *span) or _overlaps(sorted(others), *span))
                 found.append(Redelivery(line["job"], line["t"] - died_s, clean))
     return found
 

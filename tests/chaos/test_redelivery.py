@@ -44,3 +44,12 @@ def test_a_resent_attempt_is_no_redelivery():
     """The same attempt sent again is a lost lane message, not a new attempt."""
     lines = [*JOINS, dispatch(1, "x", 1, "a"), dispatch(4, "x", 1, "a")]
     assert redeliveries(lines, [Death(1, 3.0)], []) == []
+
+
+def test_another_dead_worker_makes_it_unclean():
+    """With too few workers left nobody may have had credit."""
+    lines = [*JOINS, dispatch(1, "x", 1, "a"), dispatch(5, "x", 2, "b")]
+    deaths = [Death(1, 3.0), Death(2, 0.5)]
+    (settled,) = redeliveries(lines, deaths, [], settling_s=0.4)
+    (unsettled,) = redeliveries(lines, deaths, [], settling_s=0.6)
+    assert (settled.clean, unsettled.clean) == (True, False)
