@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench_lib.report import Figure, print_table
 from bench_lib.setting import Setting
-from bench_lib.works import dispatch, latency, resize, tiny
+from bench_lib.works import dispatch, fleet, growth, large, latency, queue, resize, tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +24,10 @@ WORKS: dict[str, tuple[str, Callable[[Setting], list[Figure]]]] = {
     "W2": ("durable jobs through the broker, stub worker", dispatch.run),
     "W3": ("64x64 PNG, file to file", tiny.run),
     "W4": ("latency of POST / on an idle service, 250 kB source", latency.run),
+    "W5": ("1,000 stub workers", fleet.run),
+    "W6": ("a long queue, 1,000,000 jobs with --full", queue.run),
+    "W7": ("large pictures and SVG icons, beside the bare loop", large.run),
+    "W8": ("growth: cost over many jobs, throughput over pixel processes", growth.run),
 }
 
 

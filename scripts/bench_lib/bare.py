@@ -6,6 +6,7 @@ import io
 import os
 import resource
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -64,6 +65,25 @@ def run(data: bytes, *, width_px: int, height_px: int, kind: str, jobs: int) -> 
         cpu_s = sum(pool.map(_loop, *zip(*[arguments] * processes, strict=True)))
         wall_s = time.monotonic() - started_s
     return Cost(share * processes, cpu_s, wall_s)
+
+
+def run_call(call: Callable[[], bytes], jobs: int) -> Cost:
+    """Call one function over and over in one process per CPU and return its cost."""
+    processes = len(os.sched_getaffinity(0))
+    share = jobs // processes
+    with ProcessPoolExecutor(processes) as pool:
+        list(pool.map(_call_loop, [call] * processes, [2] * processes))
+        started_s = time.monotonic()
+        cpu_s = sum(pool.map(_call_loop, [call] * processes, [share] * processes))
+        wall_s = time.monotonic() - started_s
+    return Cost(share * processes, cpu_s, wall_s)
+
+
+def _call_loop(call: Callable[[], bytes], jobs: int) -> float:
+    started_s = time.process_time()
+    for _ in range(jobs):
+        call()
+    return time.process_time() - started_s
 
 
 def _warm(_: int) -> None:

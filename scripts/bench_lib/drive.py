@@ -118,12 +118,7 @@ def submitted(service: Service, jobs: int, name: str) -> Cost:
         context.socket(zmq.SUB) as events,
         context.socket(zmq.PUSH) as pusher,
     ):
-        submitter = uuid.uuid4().hex
-        events.setsockopt(zmq.RCVHWM, 0)
-        events.subscribe(topic_prefix(submitter))
-        events.subscribe(topic_prefix(BEAT_TOPIC))
-        events.connect(connection.events)
-        events.recv()  # the first beat: the subscription is in place
+        submitter = _listen(events, connection)
         pusher.connect(connection.jobs)
         frames = [
             JOBS.encode(Submit(f"{name}-{each}-{submitter[:8]}", submitter, 0, PAYLOAD))
@@ -132,12 +127,56 @@ def submitted(service: Service, jobs: int, name: str) -> Cost:
         started_s, cpu_s = time.monotonic(), service.cpu_s()
         sender = threading.Thread(target=lambda: [pusher.send(frame) for frame in frames])
         sender.start()
-        done = 0
-        while done < jobs:
-            if not events.poll(30_000):
-                raise BenchError(f"only {done} of {jobs} jobs were done")
-            # Decoding would cost more here than in the broker; `done` says enough.
-            done += b"\xa4done" in events.recv()
+        _count(events, b"\xa4done", jobs)
         wall_s = time.monotonic() - started_s
         sender.join()
         return Cost(jobs, service.cpu_s() - cpu_s, wall_s)
+
+
+def queued(service: Service, jobs: int, name: str) -> None:
+    """Submit jobs and wait until every one is queued, on disk."""
+    connection = Connection.read(service.connection)
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as events,
+        context.socket(zmq.PUSH) as pusher,
+    ):
+        submitter = _listen(events, connection)
+        pusher.connect(connection.jobs)
+        sender = threading.Thread(
+            target=lambda: [
+                pusher.send(
+                    JOBS.encode(Submit(f"{name}-{each}-{submitter[:8]}", submitter, 0, PAYLOAD))
+                )
+                for each in range(jobs)
+            ]
+        )
+        sender.start()
+        _count(events, b"\xa6queued", jobs)
+        sender.join()
+
+
+def stats(service: Service) -> dict[str, Any]:
+    """Return the broker's figures."""
+    with Client(service.connection) as client:
+        return dict(client.stats())
+
+
+def _listen(events: zmq.Socket[bytes], connection: Connection) -> str:
+    """Subscribe to a fresh topic, wait until that has reached the broker, and return it."""
+    submitter = uuid.uuid4().hex
+    events.setsockopt(zmq.RCVHWM, 0)
+    events.subscribe(topic_prefix(submitter))
+    events.subscribe(topic_prefix(BEAT_TOPIC))
+    events.connect(connection.events)
+    events.recv()  # the first beat
+    return submitter
+
+
+def _count(events: zmq.Socket[bytes], state: bytes, jobs: int) -> None:
+    """Wait for as many events of a state; decoding would cost more here than in the broker."""
+    seen = 0
+    while seen < jobs:
+        if not events.poll(30_000):
+            raise BenchError(f"only {seen} of {jobs} jobs came so far")
+        seen += state in events.recv()
