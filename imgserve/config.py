@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,9 +52,51 @@ def _absolute(value: Path) -> Path:
     return value
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _duration(value: object) -> object:
+    """Schedulers write walltimes as 90s, 55m, 12h or 2d; a bare number is seconds."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text[-1:] not in _UNITS:
+        return value
+    try:
+        return float(text[:-1]) * _UNITS[text[-1]]
+    except ValueError as exc:
+        raise ValueError(f"{value!r} is no duration, such as 90, 90s, 55m, 12h or 2d") from exc
+
+
+def _size(value: object) -> object:
+    """Memory is written as 4G or 4GiB, and a bare number is bytes."""
+    text = value.strip().lower().removesuffix("b") if isinstance(value, str) else ""
+    number = text.rstrip("kmgi")
+    if number == text:
+        return value
+    try:
+        return int(float(number) * _MULTIPLES[text[len(number) :]])
+    except (ValueError, KeyError) as exc:
+        raise ValueError(f"{value!r} is no size, such as 4000000000, 4G or 4GiB") from exc
+
+
+def _tag(value: str) -> str:
+    if _TAG.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not 1 to 64 of A-Z a-z 0-9 _ . : -")
+    return value
+
+
+_TAG = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Duration = Annotated[Seconds, BeforeValidator(_duration)]
 Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[Count, BeforeValidator(_size)]
+Tags = Annotated[
+    tuple[Annotated[str, AfterValidator(_tag)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(max_length=16),
+]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)
 ]
@@ -98,6 +141,9 @@ class Settings(BaseSettings):
     advertise: str = Field(
         "", description="host name that clients and workers reach the broker by; default: its bind"
     )
+    last_lane_port: Port = Field(
+        65_535, description="last port of the workers' lanes, for a firewall that opens a range"
+    )
     insecure: bool = Field(False, description="let the broker bind beyond loopback without keys")
     lease_s: Seconds = Field(5, description="silence after which a worker's jobs go to others")
     beat_s: Seconds = Field(1, description="time between beats, of workers and of the broker")
@@ -136,6 +182,31 @@ class Settings(BaseSettings):
     slots: int | None = Field(
         None, ge=1, le=10_000, description="jobs a worker holds at once; default: 8 per process"
     )
+    count: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        1, description="workers that one command runs; auto: one per 8 CPUs available"
+    )
+    tags: Tags = Field((), description="what this worker offers jobs that ask for it (repeatable)")
+    death_timeout_s: Duration | None = Field(
+        None, description="give up after so long without a broker; default: wait for ever"
+    )
+    lifetime_s: Duration | None = Field(
+        None, description="drain after so long, before a scheduler's walltime; default: never"
+    )
+    stagger_s: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = Field(
+        60, description="drain up to this much before the lifetime ends, so that not all go at once"
+    )
+    max_jobs: Count | None = Field(
+        None, description="drain once so many jobs have ended, to be started again; default: never"
+    )
+    max_rss_bytes: Bytes | None = Field(
+        None, description="drain once worker and pixel processes use so much; default: never"
+    )
+    liveness_file: Path | None = Field(
+        None, description="file touched whenever the broker has acknowledged a beat"
+    )
+    require_fonts: bool = Field(
+        False, description="refuse to work where no font is installed for the text in SVGs"
+    )
     file_root: Roots = Field(
         (), description="folder that file: sources and destinations may be in (repeatable)"
     )
@@ -158,7 +229,7 @@ class Settings(BaseSettings):
     download_memory_bytes: Count = Field(
         512_000_000, description="memory for sources that a worker holds at once"
     )
-    drain_timeout_s: Seconds = Field(
+    drain_timeout_s: Duration = Field(
         60, description="longest time to finish running jobs when asked to end"
     )
     verify_tls: bool = Field(True, description="check the certificates of sources and destinations")

@@ -16,7 +16,7 @@ from imgserve.broker.asking import Asking
 from imgserve.broker.fleet import Fleet, Worker
 from imgserve.broker.job import Job, Row, digest_of, job_of, row_of
 from imgserve.broker.joining import Joining
-from imgserve.broker.line import FIRST, Line
+from imgserve.broker.line import FIRST, TAGGED_LIMIT, Line
 from imgserve.broker.policy import Policy
 from imgserve.broker.states import Happening, Phase, step
 from imgserve.broker.tally import Tally
@@ -136,10 +136,15 @@ class Core:
         if known is not None:
             self._submit_again(known, topic, same=known.digest == digest)
             return
+        if message.tag and self.line.tagged_count >= TAGGED_LIMIT:
+            detail = f"{self.line.tagged_count} jobs with a tag wait; at most {TAGGED_LIMIT} may"
+            self._voice.refuse(topic, message.job_id, Refusal.OVERLOADED, detail)
+            return
         job = Job(
             job_id=message.job_id,
             submitters=(topic,),
             priority=message.priority,
+            tag=message.tag,
             rank=self.policy.rank(now_s + self._wall_offset_s, message.priority),
             digest=digest,
             payload=message.payload,
@@ -227,6 +232,10 @@ class Core:
         if worker is None:
             return
         worker.beat = message
+        # Who ends would only give back whatever came next.
+        worker.leaving = worker.leaving or bool(message.vitals.get("leaving"))
+        if "wall_s" in message.vitals:
+            worker.clock_off_s = message.vitals["wall_s"] - (now_s + self._wall_offset_s)
         self._voice.ack(message.incarnation, message.seq)
         if not worker.lively:
             worker.lively = True
@@ -251,12 +260,16 @@ class Core:
                     self._asking.send_cancel(job)
 
     def _bye(self, message: reports.Bye, now_s: float) -> None:
-        self._part_with(message.incarnation, f"its worker left: {message.reason}", now_s)
+        reason = f"its worker left: {message.reason}"
+        self._part_with(message.incarnation, reason, now_s, last_word=message.reason)
 
-    def _part_with(self, incarnation: str, reason: str, now_s: float) -> None:
+    def _part_with(
+        self, incarnation: str, reason: str, now_s: float, *, last_word: str = ""
+    ) -> None:
         worker = self.fleet.remove(incarnation)
         if worker is None:
             return
+        self.fleet.depart(worker, last_word or reason, now_s)
         self._voice.do(act.CloseLane(incarnation))
         for job in worker.held.values():
             job.phase = step(job.phase, Happening.LOSE)
@@ -305,6 +318,7 @@ class Core:
         if owned is None:
             return
         worker, job = owned
+        worker.ended += 1
         job.take_result(report)
         self.tally.measure(report.seconds)
         self._release(worker, job, report.seq)
@@ -322,6 +336,7 @@ class Core:
         if owned is None:
             return
         worker, job = owned
+        worker.ended += 1
         if state is State.REJECTED and job.accepted:
             state = State.FAILED  # said accepted once: a later attempt can only fail
         if report.code == 406 and job.cancelled:
@@ -390,9 +405,10 @@ class Core:
         if self.draining or now_s < self._hold_until_s:
             self._load_more()
             return
-        while self.line.ready_count and (worker := self.fleet.freest()) is not None:
-            job = self.line.pop()
-            if job is None:
+        while self.fleet.freest() is not None:
+            job = self.line.pop(self.fleet.free_tags() if self.line.tagged_count else ())
+            worker = self.fleet.freest(job.tag) if job is not None else None
+            if job is None or worker is None:
                 break
             if job.cancelled and not job.verdict:
                 self._asking.resolve(job)  # cancelled while it ran, in a former life of the broker

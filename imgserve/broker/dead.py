@@ -49,6 +49,7 @@ def _letter(row: tuple[Any, ...], *, with_payload: bool) -> Letter:
         "attempts": job.attempts,
         "reasons": job.reasons,
         "priority": job.priority,
+        "tag": job.tag,
         "finished_s": row[8],
     }
     return letter | {"payload": job.payload} if with_payload else letter

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import heapq
+from typing import Any, Final
 
 from imgserve.broker.core import Core
-from imgserve.broker.fleet import Worker
+from imgserve.broker.fleet import Departed, Worker
+
+TAGS_SHOWN: Final = 20
 
 
 def figures_of(core: Core, now_s: float) -> dict[str, Any]:
@@ -17,6 +20,8 @@ def figures_of(core: Core, now_s: float) -> dict[str, Any]:
         "credit": core.fleet.credit,
         "stages": core.tally.stages(),
         "workers": [_worker(each, now_s) for each in core.fleet.workers.values()],
+        "departed": [_departed(each, now_s) for each in reversed(core.fleet.departed)],
+        "waiting_tags": _largest(core.line.waiting_by_tag()),
         "epoch": core.epoch,
     }
 
@@ -34,4 +39,26 @@ def _worker(worker: Worker, now_s: float) -> dict[str, Any]:
         "age_s": now_s - worker.joined_s,
         "last_beat_s": now_s - worker.heard_s,
         "vitals": dict(beat.vitals) if beat else {},
+        "tags": list(hello.tags),
+        "leaving": worker.leaving,
+        "jobs_ended": worker.ended,
+        "clock_off_s": worker.clock_off_s,
     }
+
+
+def _departed(gone: Departed, now_s: float) -> dict[str, Any]:
+    return {
+        "incarnation": gone.hello.incarnation,
+        "host": gone.hello.host,
+        "pid": gone.hello.pid,
+        "version": gone.hello.version,
+        "reason": gone.reason,
+        "jobs_ended": gone.ended,
+        "age_s": gone.age_s,
+        "left_s": now_s - gone.left_s,
+    }
+
+
+def _largest(waiting: dict[str, int]) -> dict[str, int]:
+    """The tags come from submitters, who may invent any number of them."""
+    return dict(heapq.nlargest(TAGS_SHOWN, waiting.items(), key=lambda entry: entry[1]))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from imgserve.broker.job import Job
 from imgserve.protocol.reports import Beat, Hello
+
+
+DEPARTED_LIMIT: Final = 64
+"""Workers whose last word is remembered: a screenful, not a history."""
 
 
 @dataclass(slots=True)
@@ -17,6 +23,9 @@ class Worker:
         heard_s: when anything of it was last received: its lease runs from here.
         lively: it has beaten at least once, so its lane is connected.
         held: what it works on, by job id: this is its used credit.
+        leaving: it gives back what it has not begun, and gets nothing more.
+        clock_off_s: how much its wall clock is ahead of the broker's.
+        ended: jobs that it has brought to an end.
     """
 
     hello: Hello
@@ -26,11 +35,25 @@ class Worker:
     lively: bool = False
     held: dict[str, Job] = field(default_factory=dict)
     beat: Beat | None = None
+    leaving: bool = False
+    clock_off_s: float = 0.0
+    ended: int = 0
 
     @property
     def credit(self) -> int:
         """Free slots."""
-        return self.hello.slots - len(self.held) if self.lively else 0
+        return self.hello.slots - len(self.held) if self.lively and not self.leaving else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A worker that is gone, and its last word."""
+
+    hello: Hello
+    reason: str
+    age_s: float
+    left_s: float
+    ended: int
 
 
 class Fleet:
@@ -38,7 +61,9 @@ class Fleet:
 
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
+        self.departed: deque[Departed] = deque(maxlen=DEPARTED_LIMIT)
         self._free: list[tuple[int, str]] = []  # (-credit, incarnation), checked when popped
+        self._free_by_tag: dict[str, list[tuple[int, str]]] = {}
 
     def add(self, hello: Hello, now_s: float) -> Worker:
         """Take in a worker; it gets no work before its first beat."""
@@ -53,22 +78,52 @@ class Fleet:
     def offer(self, worker: Worker) -> None:
         """Note that a worker's credit has grown."""
         if worker.credit > 0:
-            heapq.heappush(self._free, (-worker.credit, worker.hello.incarnation))
-        if len(self._free) > 4 * len(self.workers) + 64:  # stale entries lie below the top
-            self._free = [(-each.credit, name) for name, each in self.workers.items()]
-            heapq.heapify(self._free)
+            entry = (-worker.credit, worker.hello.incarnation)
+            heapq.heappush(self._free, entry)
+            for tag in worker.hello.tags:
+                free = self._free_by_tag.setdefault(tag, [])
+                heapq.heappush(free, entry)
+                if self._stale(free):
+                    self._rebuild(free, tag)
+        if self._stale(self._free):
+            self._rebuild(self._free)
 
-    def freest(self) -> Worker | None:
-        """Return the worker with the most credit, None when all are full."""
-        while self._free:
-            credit, incarnation = self._free[0]
+    def freest(self, tag: str = "") -> Worker | None:
+        """Return the worker with the most credit (of those with a tag), None when all are full."""
+        free = self._free_by_tag.get(tag, []) if tag else self._free
+        while free:
+            credit, incarnation = free[0]
             worker = self.workers.get(incarnation)
             if worker is not None and worker.credit == -credit and credit:
                 return worker
-            heapq.heappop(self._free)
+            heapq.heappop(free)
             if worker is not None and 0 < worker.credit < -credit:
-                self.offer(worker)
+                heapq.heappush(free, (-worker.credit, incarnation))
         return None
+
+    def free_tags(self) -> list[str]:
+        """Return the tags that a worker with credit has; mostly there are none at all."""
+        found = []
+        for tag in list(self._free_by_tag):
+            if self.freest(tag) is not None:
+                found.append(tag)
+            else:
+                del self._free_by_tag[tag]
+        return found
+
+    def _stale(self, free: list[tuple[int, str]]) -> bool:
+        """Whether most entries must be out of date: those below the top are not looked at."""
+        return len(free) > 4 * len(self.workers) + 64
+
+    def _rebuild(self, free: list[tuple[int, str]], tag: str = "") -> None:
+        workers = self.workers.items()
+        free[:] = [(-w.credit, name) for name, w in workers if not tag or tag in w.hello.tags]
+        heapq.heapify(free)
+
+    def depart(self, worker: Worker, reason: str, now_s: float) -> None:
+        """Remember a worker's last word, for those who wonder where it went."""
+        age_s = now_s - worker.joined_s
+        self.departed.append(Departed(worker.hello, reason, age_s, now_s, worker.ended))
 
     def silent_since(self, limit_s: float) -> list[Worker]:
         """Return the workers last heard before a time."""

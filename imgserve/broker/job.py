@@ -47,6 +47,7 @@ class Job:
         digest: of the payload, to tell the same job from another with its id.
         attempt: counts dispatches, for fencing; attempts: those that count against the job.
         accepted: some attempt was accepted: the placeholder is up.
+        tag: only a worker with it may do the job; empty: any worker.
         version: counts the updates given to the journal.
         unsaid: the update that holds the acceptance, until it is on disk and was said; else 0.
         verdict: a code to end with once the failure placeholder is up; 0: work on.
@@ -59,6 +60,7 @@ class Job:
     rank: float
     digest: bytes
     payload: bytes
+    tag: str = ""
     phase: Phase = Phase.STORING
     attempt: int = 0
     attempts: int = 0
@@ -167,6 +169,7 @@ _PROGRESS: Final = (
     "width_px",
     "height_px",
     "size_bytes",
+    "tag",
 )
 """What of a job outlives the broker; later versions may add names at the end."""
 
@@ -180,7 +183,7 @@ def digest_of(payload: bytes) -> bytes:
 
 def row_of(job: Job) -> Row:
     """Return the row that stands for the job now; a job that ended well keeps no payload."""
-    fresh = not job.attempt and job.state is None and not job.cancelled
+    fresh = not (job.attempt or job.state or job.cancelled or job.tag)
     progress = _FRESH if fresh else msgpack.packb({name: getattr(job, name) for name in _PROGRESS})
     keep = job.state is None or job.state is State.FAILED
     return Row(

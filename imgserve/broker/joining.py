@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from imgserve.broker import actions as act
 from imgserve.broker.actions import Say
 from imgserve.broker.fleet import Fleet, Worker
 from imgserve.broker.policy import Policy
 from imgserve.broker.voice import Voice
 from imgserve.protocol import events, reports
+
+log = logging.getLogger(__name__)
 
 
 class Joining:
@@ -25,6 +29,16 @@ class Joining:
         if worker is None:
             self._fleet.add(message, now_s)
             self._voice.do(act.OpenLane(message))
+            return
+        if (worker.hello.host, worker.hello.pid) != (message.host, message.pid):
+            # A machine that was copied while it ran. Both hear this, and neither knows which of
+            # them the lane would reach.
+            reason = (
+                f"process {message.pid} on {message.host} and process {worker.hello.pid} on "
+                f"{worker.hello.host} have one incarnation: each has to come back with its own"
+            )
+            log.warning("%s", reason)
+            self._voice.turn_away(message.incarnation, reason, final=False)
             return
         worker.heard_s = now_s
         if worker.endpoint:

@@ -7,12 +7,18 @@ past its `horizon` are only in the journal and are loaded when the window runs l
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Final
 
 from imgserve.broker.job import Job
 from imgserve.broker.states import Phase
 
+TAGGED_LIMIT: Final = 100_000
+"""Jobs with a tag that may wait: they stay in memory, for those that lie on disk are found by rank
+alone, and a tag without a worker must not hold up what comes after it."""
+
 Key = tuple[float, str]
+Entry = tuple[float, str, int]
 FIRST: Final[Key] = (float("-inf"), "")
 
 
@@ -27,9 +33,11 @@ class Line:
     def __init__(self, *, window: int, jobs: dict[str, Job]) -> None:
         self._window = window
         self._jobs = jobs
-        self._ready: list[tuple[float, str, int]] = []
-        self._delayed: list[tuple[float, str, int]] = []
+        self._ready: list[Entry] = []
+        self._tagged: dict[str, list[Entry]] = {}
+        self._delayed: list[Entry] = []
         self._stamp = 0
+        self.tagged_count = 0
         self.ready_count = 0
         self.delayed_count = 0
         self.on_disk = 0
@@ -37,16 +45,22 @@ class Line:
         self.loading = False
 
     def __len__(self) -> int:
-        return self.ready_count + self.delayed_count + self.on_disk
+        return self.ready_count + self.tagged_count + self.delayed_count + self.on_disk
 
     def belongs_on_disk(self, job: Job) -> bool:
         """Whether a job newly stored lies past the horizon; it is then counted, not held."""
-        return self.horizon is not None and (job.rank, job.job_id) > self.horizon
+        past = self.horizon is not None and (job.rank, job.job_id) > self.horizon
+        return past and not job.tag
 
     def add(self, job: Job) -> None:
         """Put a job in the line, ready to go."""
         self._stamp += 1
         job.stamp = self._stamp
+        if job.tag:
+            tagged = self._tagged.setdefault(job.tag, [])
+            heapq.heappush(tagged, (job.rank, job.job_id, job.stamp))
+            self.tagged_count += 1
+            return
         heapq.heappush(self._ready, (job.rank, job.job_id, job.stamp))
         self.ready_count += 1
         if self.ready_count > 2 * self._window:
@@ -68,16 +82,34 @@ class Line:
                 self.delayed_count -= 1
                 self.add(job)
 
-    def pop(self) -> Job | None:
-        """Take the ready job of the lowest rank."""
-        while self._ready:
-            _, job_id, stamp = heapq.heappop(self._ready)
-            job = self._valid(job_id, stamp)
-            if job is not None:
-                self.ready_count -= 1
-                job.stamp = 0
-                return job
-        return None
+    def pop(self, tags: Iterable[str] = ()) -> Job | None:
+        """Take the ready job of the lowest rank.
+
+        Args:
+            tags: those whose jobs may be taken besides the jobs without a tag.
+        """
+        best = self._head(self._ready)
+        for tag in tags:
+            head = self._head(self._tagged.get(tag, []))
+            if head is not None and (best is None or head < best):
+                best = head
+        if best is None:
+            return None
+        job = self._jobs[best[1]]
+        if job.tag:
+            heapq.heappop(self._tagged[job.tag])
+            self.tagged_count -= 1
+        else:
+            heapq.heappop(self._ready)
+            self.ready_count -= 1
+        job.stamp = 0
+        return job
+
+    def waiting_by_tag(self) -> dict[str, int]:
+        """Count the ready jobs of each tag; the lists are short, but for the stale in them."""
+        for tag in [tag for tag, entries in self._tagged.items() if self._head(entries) is None]:
+            del self._tagged[tag]
+        return {tag: len(entries) for tag, entries in self._tagged.items()}
 
     def take_from_disk(self) -> None:
         """Count a job that comes into memory otherwise than by a load."""
@@ -87,6 +119,8 @@ class Line:
         """Take this job out; its heap entry goes stale and is dropped when it surfaces."""
         if any(stamp == job.stamp for _, _, stamp in self._delayed):
             self.delayed_count -= 1
+        elif job.tag:
+            self.tagged_count -= 1
         else:
             self.ready_count -= 1
         job.stamp = 0
@@ -114,6 +148,14 @@ class Line:
             if job.job_id not in self._jobs:  # a retried job is here already
                 self._jobs[job.job_id] = job
                 self.add(job)
+
+    def _head(self, entries: list[Entry]) -> Entry | None:
+        """Return the first entry that still stands, dropping stale ones before it."""
+        while entries:
+            if self._valid(entries[0][1], entries[0][2]) is not None:
+                return entries[0]
+            heapq.heappop(entries)
+        return None
 
     def _valid(self, job_id: str, stamp: int) -> Job | None:
         job = self._jobs.get(job_id)

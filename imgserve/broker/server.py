@@ -371,7 +371,9 @@ class Server:
             detail = f"dropped {message.job_id}"
         else:
             job_id = secrets.token_hex(16)
-            again = jobs.Submit(job_id, message.submitter, answer["priority"], answer["payload"])
+            again = jobs.Submit(
+                job_id, message.submitter, answer["priority"], answer["payload"], answer["tag"]
+            )
             self._handle(again, time.monotonic())
             letters = ({"id": message.job_id, "retried_as": job_id},)
             detail = f"{message.job_id} is tried again as {job_id}"

@@ -11,6 +11,16 @@ from typing import Any, Literal, get_args, get_origin
 from imgserve.config import Settings, load_settings
 
 
+_WITHOUT_UNIT = (
+    "death_timeout_s",
+    "lifetime_s",
+    "stagger_s",
+    "drain_timeout_s",
+    "max_rss_bytes",
+)
+"""Their values take a unit (55m, 4G), so their flags may leave it out."""
+
+
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """Add --config and a flag for each setting named, or for every one.
 
@@ -71,7 +81,10 @@ def _add_setting(group: argparse._ArgumentGroup, name: str) -> None:
         options |= {"action": "append", "metavar": _metavar(name, field.annotation)}
     else:
         options["metavar"] = _metavar(name, field.annotation)
-    group.add_argument(flag(name), **options)
+    spellings = [flag(name)]
+    if name in _WITHOUT_UNIT:
+        spellings.append(flag(name.rpartition("_")[0]))
+    group.add_argument(*spellings, **options)
 
 
 def _shown(default: object) -> str:
@@ -82,6 +95,8 @@ def _metavar(name: str, annotation: Any) -> str:
     """What stands for the value in --help: a unit where the name ends in one, else a kind."""
     if name.endswith("network"):
         return "CIDR"
+    if name == "tags":
+        return "TAG"
     if "root" in name or name == "state":
         return "DIR"
     if get_origin(annotation) is Literal:

@@ -23,6 +23,12 @@ URL_LIMIT_CHARS: Final = 2 * 64 * 1024
 LIST_LIMIT: Final = 10_000
 """Entries in a list: more than a worker has slots or a replay asks for."""
 
+TAGS_LIMIT: Final = 16
+"""Tags of one worker: zones and networks, not a database."""
+
+LATER: Final = {"later": True}
+"""Metadata of a last field that an earlier minor version did not have."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
 
 
@@ -77,6 +83,12 @@ def items(name: str, value: object, limit: int = LIST_LIMIT) -> tuple[object, ..
 def identifiers(name: str, value: object) -> None:
     """A list of identifiers."""
     for entry in items(name, value):
+        identifier(name, entry)
+
+
+def tags(name: str, value: object) -> None:
+    """A short list of identifiers."""
+    for entry in items(name, value, TAGS_LIMIT):
         identifier(name, entry)
 
 

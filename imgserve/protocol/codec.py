@@ -2,6 +2,7 @@
 
 Fields stand in the order of the dataclass. A later minor change may add fields at the end, with
 defaults; a frame that leaves them out is read with the defaults, one that has too many is refused.
+A field marked `checks.LATER` is left out while it has its default, so that older peers can read it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgpack
 
 from imgserve.errors import ProtocolError
-from imgserve.protocol import events, jobs, lane, reports
+from imgserve.protocol import checks, events, jobs, lane, reports
 
 PROTOCOL_VERSION: Final = 1
 Message = TypeVar("Message")
@@ -75,9 +76,20 @@ class Codec(Generic[Message]):
 
 def _reader(kind: type) -> Callable[[Any], tuple[Any, ...]]:
     """Reads all fields of a message in order; attrgetter of one name would give no tuple."""
-    names = [field.name for field in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
+    names = [field.name for field in fields]
     read = attrgetter(*names)
-    return read if len(names) > 1 else lambda message: (read(message),)
+    if len(names) == 1:
+        return lambda message: (read(message),)
+    if fields[-1].metadata != checks.LATER:
+        return read
+    default = fields[-1].default
+
+    def read_without_default(message: Any) -> tuple[Any, ...]:
+        values: tuple[Any, ...] = read(message)
+        return values if values[-1] != default else values[:-1]
+
+    return read_without_default
 
 
 def _open(frame: bytes) -> tuple[object, object, tuple[Any, ...]]:

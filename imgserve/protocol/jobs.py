@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -22,6 +22,7 @@ class Submit:
         submitter: the topic on which the submitter hears of it.
         priority: -100 to 100; higher goes first.
         payload: the request, as UTF-8 JSON; the broker never opens it.
+        tag: only a worker with this tag may do it; empty: any worker.
     """
 
     KIND: ClassVar = "submit"
@@ -29,12 +30,15 @@ class Submit:
     submitter: str
     priority: int
     payload: bytes
+    tag: str = field(default="", metadata=checks.LATER)
 
     def __post_init__(self) -> None:
         checks.identifier("job_id", self.job_id)
         checks.identifier("submitter", self.submitter)
         checks.integer("priority", self.priority, PRIORITY_LOW, PRIORITY_HIGH)
         checks.blob("payload", self.payload)
+        if self.tag:
+            checks.identifier("tag", self.tag)
 
 
 @dataclass(frozen=True, slots=True)

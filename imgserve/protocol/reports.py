@@ -8,7 +8,7 @@ until then the worker says it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -25,6 +25,7 @@ class Hello:
         host, pid, version: who it is, for `status`.
         slots: how many jobs it takes at once: its credit.
         pixel_pids: its pixel processes.
+        tags: what it offers jobs that ask for it.
     """
 
     KIND: ClassVar = "hello"
@@ -34,6 +35,7 @@ class Hello:
     slots: int
     version: str
     pixel_pids: tuple[int, ...]
+    tags: tuple[str, ...] = field(default=(), metadata=checks.LATER)
 
     def __post_init__(self) -> None:
         checks.identifier("incarnation", self.incarnation)
@@ -42,6 +44,7 @@ class Hello:
         checks.integer("slots", self.slots, 1, checks.LIST_LIMIT)
         checks.text("version", self.version, 64)
         checks.integers("pixel_pids", self.pixel_pids)
+        checks.tags("tags", self.tags)
 
 
 @dataclass(frozen=True, slots=True)
