@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from imgserve.config import Settings, load_settings
 
-
 _WITHOUT_UNIT = (
     "death_timeout_s",
     "lifetime_s",

@@ -8,14 +8,15 @@ import socket
 from ipaddress import ip_address
 from typing import Final
 
-from tornado.httpserver import HTTPServer
-
 from imgserve.client import AsyncClient
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
 from imgserve.gateway.base import BODY_DRAINED_BYTES
+from imgserve.gateway.connections import BoundedServer, tls_context
 from imgserve.gateway.routes import application
 from imgserve.gateway.service import Service
+from imgserve.gateway.tokens import Tokens
+from imgserve.protocol.descriptors import raise_limit
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +37,27 @@ async def serve(settings: Settings, *, stop: asyncio.Event, listen_fd: int | Non
             processes share one.
 
     Returns: the exit code, 0.
-    Raises: ConfigError when host and port cannot be listened on.
+    Raises: ConfigError when host and port cannot be listened on, or tokens or certificate be read.
     """
+    raise_limit()
+    tokens = Tokens(settings.tokens_path) if settings.tokens_path else None
+    tls = tls_context(settings.tls_cert, settings.tls_key)
     sockets = _sockets(settings, listen_fd)
     async with AsyncClient(settings, flush_s=1) as client:
-        service = Service(settings, client)
-        server = HTTPServer(
+        service = Service(settings, client, tokens)
+        server = BoundedServer(
             application(service),
+            ssl_options=tls,
             idle_connection_timeout=settings.http_idle_timeout_s,
             body_timeout=settings.http_body_timeout_s,
             max_header_size=HEADERS_LIMIT_BYTES,
             max_body_size=BODY_DRAINED_BYTES,
         )
+        server.connection_limit = settings.http_connection_limit
         server.add_sockets(sockets)
         host, port = sockets[0].getsockname()[:2]
         log.info("listening on %s port %d", host, port)
-        if not ip_address(host).is_loopback:
+        if tokens is None and not ip_address(host).is_loopback:
             log.warning("whoever reaches %s port %d may submit jobs: no log-in", host, port)
         await stop.wait()
         # Order matters: no new work, then answers for the work at hand, then the sockets to the

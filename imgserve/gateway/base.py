@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from tornado.web import RequestHandler, stream_request_body
 
 from imgserve.errors import CODES, ServiceUnavailable
 from imgserve.gateway.service import Service
+from imgserve.gateway.tokens import Token
 
 BODY_KEPT_BYTES: Final = 1024 * 1024
 """Of a body, what is kept to be judged in full; far over the 64 KiB that may pass (code 117)."""
@@ -29,15 +32,18 @@ class Handler(RequestHandler):
     """The base of all handlers.
 
     `allowed` are the methods that a 405 names; a handler that names none answers 404.
+    `public` handlers ask for no token.
     """
 
     allowed: tuple[str, ...] = ()
+    public = False
     route = "other"
 
     def initialize(self, service: Service) -> None:
         """Take what the application hands to every handler."""
         self.service = service
         self.job_id = ""
+        self.token: Token | None = None
         self.body = bytearray()
         self.body_bytes = 0
         self._first = b""
@@ -48,6 +54,35 @@ class Handler(RequestHandler):
         self.set_header("Content-Type", JSON)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
+        # Answers are data: whatever a browser makes of one, it runs, loads and frames nothing.
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        if self.request.protocol == "https":
+            self.set_header("Strict-Transport-Security", "max-age=31536000")
+
+    def prepare(self) -> None:
+        """Ask for a token before a byte of the body is read."""
+        tokens = self.service.tokens
+        if tokens is None or self.public:
+            return
+        header = self.request.headers.get("Authorization", "")
+        self.token = tokens.find(header)
+        if self.token is None:
+            self._unauthorized(known=bool(header))
+        elif self.token.bucket is not None:
+            wait_s = self.token.bucket.take(time.monotonic())
+            if wait_s:
+                self.set_header("Retry-After", str(math.ceil(wait_s)))
+                detail = "this token's requests come too fast"
+                self.reply(429, {"msg": "too many requests", "detail": detail})
+
+    def _unauthorized(self, *, known: bool) -> None:
+        """RFC 6750, section 3: no error code for who did not try."""
+        error = ', error="invalid_token"' if known else ""
+        self.set_header("WWW-Authenticate", f'Bearer realm="imgserve"{error}')
+        detail = "this token is not valid" if known else "a bearer token is needed"
+        self.reply(401, {"msg": "unauthorized", "detail": detail})
 
     def compute_etag(self) -> str | None:
         """No entity tags: nothing here is cached."""
@@ -98,4 +133,6 @@ class NotFoundHandler(Handler):
 
     def prepare(self) -> None:
         """Answer whatever the method is, once the body is in."""
-        self.reply(404, {"msg": "not found", "detail": "there is no such page"})
+        super().prepare()
+        if not self._finished:
+            self.reply(404, {"msg": "not found", "detail": "there is no such page"})

@@ -16,6 +16,7 @@ class HealthHandler(Handler):
     """`GET /healthz`: this process serves."""
 
     allowed = ("GET",)
+    public = True
     route = "/healthz"
 
     def get(self) -> None:
@@ -27,12 +28,13 @@ class ReadyHandler(Handler):
     """`GET /readyz`: a job posted now would be worked on."""
 
     allowed = ("GET",)
+    public = True
     route = "/readyz"
 
     async def get(self) -> None:
         """Answer 200 once a worker is connected to the broker."""
         try:
-            figures = await self.service.client.stats(ASK_TIMEOUT_S)
+            figures = await self.service.recent_figures(ASK_TIMEOUT_S)
         except ServiceUnavailable:
             self._not_ready("the broker does not answer")
             return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from imgserve.client import AsyncClient, AsyncJob
 from imgserve.client.ledger import Entry
 from imgserve.config import Settings
 from imgserve.errors import JobConflict, ServiceUnavailable
 from imgserve.gateway.metrics import HttpMetrics
+from imgserve.gateway.tokens import Tokens
 from imgserve.protocol.events import Refusal
 
 FAREWELL_S: Final = 10.0
@@ -19,6 +21,9 @@ FAREWELL_S: Final = 10.0
 
 SETTLE_S: Final = 1.0
 """For the last answers to be written before connections close."""
+
+RECENT_S: Final = 0.1
+"""A probe's answer may be this old; load balancers ask every few seconds."""
 
 TROUBLE: Final = {Refusal.OVERLOADED: 501, Refusal.DRAINING: 503}
 
@@ -29,20 +34,40 @@ class Service:
     Args:
         settings: the settings.
         client: its own client, open.
+        tokens: who may use it; None: everyone.
     """
 
-    def __init__(self, settings: Settings, client: AsyncClient) -> None:
+    def __init__(
+        self, settings: Settings, client: AsyncClient, tokens: Tokens | None = None
+    ) -> None:
         self.settings = settings
         self.client = client
+        self.tokens = tokens
         self.metrics = HttpMetrics()
         self.draining = False
         self._waiting: set[asyncio.Task[object]] = set()
         self._late = False
+        self._asking: asyncio.Future[Mapping[str, Any]] | None = None
+        self._asked_s = 0.0
 
     @property
     def waiting(self) -> int:
         """HTTP requests that wait for the broker now."""
         return len(self._waiting)
+
+    async def recent_figures(self, timeout_s: float) -> Mapping[str, Any]:
+        """Return the broker's figures; with tokens RECENT_S old at most.
+
+        Where strangers can only probe, probing must not become a way to make the broker work.
+
+        Raises: ServiceUnavailable when it did not answer.
+        """
+        now_s, max_age_s = time.monotonic(), RECENT_S if self.tokens else 0.0
+        asked = self._asking
+        if asked is None or (asked.done() and now_s - self._asked_s > max_age_s):
+            self._asked_s = now_s
+            asked = self._asking = asyncio.ensure_future(self.client.stats(timeout_s))
+        return await asyncio.shield(asked)
 
     def check_room(self) -> None:
         """Raise ServiceUnavailable when no further request can be taken on."""

@@ -14,7 +14,7 @@ from imgserve.errors import RequestInvalid, RequestUnparsable
 from imgserve.gateway.base import BODY_KEPT_BYTES, Handler
 from imgserve.protocol.checks import is_identifier
 from imgserve.protocol.jobs import PRIORITY_HIGH, PRIORITY_LOW
-from imgserve.request import REQUEST_LIMIT_BYTES, quoted
+from imgserve.request import REQUEST_LIMIT_BYTES, parse, quoted
 
 KEY_HEADER: Final = "Idempotency-Key"
 PRIORITY_HEADER: Final = "Imgserve-Priority"
@@ -44,6 +44,7 @@ class SubmitHandler(Handler):
             )
         entry = prepare(bytes(self.body), None, 0)
         self.body.clear()
+        self._check_destination(entry)
         entry.priority = self._priority()
         entry.job_id = self._key() or entry.job_id
         return entry
@@ -64,6 +65,16 @@ class SubmitHandler(Handler):
         """Drop the wait of a client that is gone; its job goes on."""
         if self._task is not None:
             self._task.cancel()
+
+    def _check_destination(self, entry: Entry) -> None:
+        """Code 302 for what this token may not write to."""
+        if self.token is None or self.token.destinations is None:
+            return
+        request = parse(entry.payload or b"")
+        if not self.token.permits(request.destination.url):
+            raise RequestInvalid(
+                f"the token {self.token.name} does not permit this destination", code=302
+            )
 
     def _key(self) -> str | None:
         key = self.request.headers.get(KEY_HEADER)

@@ -1,0 +1,91 @@
+"""Where a token's results may go: patterns of URLs, compared part by part.
+
+A pattern is `scheme://host[:port]/path`: the scheme, host and port are as written (`*.example.com`
+is any host beneath), the path begins with the pattern's, whole segments only. Text is never
+compared with text: `https://cdn.example.com` must not permit `https://cdn.example.com.evil.net`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import SplitResult, unquote, urlsplit
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ftp": 21, "ftps": 990, "file": 0}
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]|\*")
+
+_PLAIN_HOST = re.compile(r"[a-z0-9_.:-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One pattern, taken apart; `host` of `*` is any, with `*.` before it any beneath."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a pattern.
+
+        Raises: ValueError when it is none, saying why.
+        """
+        parts = urlsplit(text)
+        host = parts.netloc if parts.scheme == "file" else parts.netloc.partition("@")[0]
+        bare = re.sub(r":\d+\Z", "", host)
+        if parts.scheme not in DEFAULT_PORTS:
+            raise ValueError(f"{text!r} does not begin with {', '.join(DEFAULT_PORTS)} and ://")
+        if (parts.scheme == "file") != (not host) or (host and not _HOST.fullmatch(bare)):
+            raise ValueError(
+                f"{text!r} is not scheme://host/path with a host such as *.example.com"
+            )
+        if parts.query or parts.fragment or "@" in parts.netloc or "*" in parts.path:
+            raise ValueError(f"{text!r} has more than scheme, host, port and the path's beginning")
+        if _climbs(unquote(parts.path)):
+            raise ValueError(f"{text!r} has . or .. in its path")
+        return cls(parts.scheme, bare.strip("[]").lower(), _port(parts), unquote(parts.path))
+
+    def permits(self, url: str) -> bool:
+        """Tell whether a destination is within the pattern; one that cannot be judged is not."""
+        try:
+            parts = urlsplit(url)
+            port = _port(parts)
+        except ValueError:
+            return False
+        host, path = (parts.hostname or "").lower(), unquote(parts.path)
+        if parts.scheme == "file":
+            host = ""  # localhost or nothing: the request's checks refuse all else
+        elif not _PLAIN_HOST.fullmatch(host):
+            return False  # libcurl would undo what is encoded in it
+        # Servers undo percent-encoding, some of them twice, and take a backslash for a slash.
+        if _climbs(path) or _climbs(unquote(path)):
+            return False
+        return (
+            (parts.scheme, port) == (self.scheme, self.port)
+            and self._permits_host(host)
+            and self._permits_path(path)
+        )
+
+    def _permits_host(self, host: str) -> bool:
+        if self.host == "*":
+            return True
+        if self.host.startswith("*."):
+            return host.endswith(self.host[1:]) and len(host) > len(self.host) - 1
+        return host == self.host
+
+    def _permits_path(self, path: str) -> bool:
+        root = self.path.rstrip("/")
+        return path == root or path.startswith(f"{root}/")
+
+
+def _port(parts: SplitResult) -> int:
+    return DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
+
+
+def _climbs(path: str) -> bool:
+    # Servlet containers cut a segment at its first semicolon.
+    segments = [part.partition(";")[0] for part in path.replace("\\", "/").split("/")]
+    return "." in segments or ".." in segments
