@@ -129,6 +129,20 @@ class Settings(BaseSettings):
     http_idle_timeout_s: Seconds = Field(
         75, description="longest time an HTTP connection may say nothing"
     )
+    http_connection_limit: Count = Field(
+        10_000, description="HTTP connections open at once in one process; more are closed at once"
+    )
+    token_file: Path | None = Field(
+        None,
+        description="file of bearer tokens, from `imgserve token`; default: tokens.json in the "
+        "state folder, if it is there",
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM file of certificates: HTTP becomes HTTPS (read at the start)"
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the certificate's key; default: in the same file"
+    )
     waiting_limit: Count = Field(
         20_000, description="HTTP requests that may wait for an answer in one process, then 503"
     )
@@ -265,6 +279,12 @@ class Settings(BaseSettings):
         """Where the daemon's pid is: /var/run for root, as it always was."""
         root = self.state is None and os.geteuid() == 0
         return (Path("/var/run") if root else self.state_dir) / "imgserve.pid"
+
+    @property
+    def tokens_path(self) -> Path | None:
+        """The file of bearer tokens; None: HTTP asks for none."""
+        own = self.state_dir / "tokens.json"
+        return self.token_file or (own if own.exists() else None)
 
     @property
     def connection_file(self) -> Path:
