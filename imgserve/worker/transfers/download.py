@@ -19,7 +19,8 @@ class Inbox:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.data = bytearray()
+        self.size_bytes = 0
+        self._chunks: list[bytes] = []
         self._wanted_bytes = 0
         self._arrived = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -30,11 +31,21 @@ class Inbox:
         Raises:
             TransferFailed: the source has more bytes than the limit.
         """
-        if len(self.data) + len(chunk) > self.limit_bytes:
+        if self.size_bytes + len(chunk) > self.limit_bytes:
             raise trouble.too_large(self.limit_bytes)
-        self.data += chunk
-        if self._wanted_bytes and len(self.data) >= self._wanted_bytes:
+        self._chunks.append(chunk)
+        self.size_bytes += len(chunk)
+        if self._wanted_bytes and self.size_bytes >= self._wanted_bytes:
+            self._wanted_bytes = 0  # woken once: waking writes to a pipe
             self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def data(self) -> bytes:
+        """Return all that has come so far."""
+        count = len(self._chunks)
+        if count > 1:
+            # In place: a thread may append meanwhile.
+            self._chunks[:count] = [b"".join(self._chunks[:count])]
+        return self._chunks[0] if count else b""
 
     def wake(self) -> None:
         """Let the reader look again: nothing more will come."""
@@ -44,7 +55,7 @@ class Inbox:
         """Wait until so many bytes are there, or `wake`."""
         # First what is wanted, then the look: a thread that feeds in between sees the wish.
         self._wanted_bytes = size_bytes
-        if len(self.data) < size_bytes:
+        if self.size_bytes < size_bytes:
             await self._arrived.wait()
         self._wanted_bytes = 0
         self._arrived.clear()
@@ -62,7 +73,6 @@ class Download:
         self._inbox = inbox
         self._fetch = fetch
         self._task: asyncio.Task[None] | None = None
-        self._body: bytes | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -101,13 +111,11 @@ class Download:
             SourceUnreachable, SourceTooLarge, SourceForbidden: it failed before so many came.
         """
         task = self._running()
-        if len(self._inbox.data) < size_bytes and not task.done():
+        if self._inbox.size_bytes < size_bytes and not task.done():
             await self._inbox.wait(size_bytes)
-        if self.complete:
-            return self._all()
-        if task.done() and len(self._inbox.data) < size_bytes:
+        if task.done() and self._inbox.size_bytes < size_bytes:
             task.result()
-        return bytes(self._inbox.data)
+        return self._inbox.data()
 
     async def body(self) -> bytes:
         """Wait for all bytes.
@@ -117,13 +125,7 @@ class Download:
         """
         # Shielded: a caller that gives up waiting must not end the download by that.
         await asyncio.shield(self._running())
-        return self._all()
-
-    def _all(self) -> bytes:
-        if self._body is None:
-            self._body = bytes(self._inbox.data)
-            self._inbox.data = bytearray()
-        return self._body
+        return self._inbox.data()
 
     async def _run(self) -> None:
         try:

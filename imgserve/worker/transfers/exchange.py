@@ -18,6 +18,8 @@ from imgserve.worker.transfers.urls import Target, parse_target
 
 Option = tuple[int, Any]
 
+BUFFER_BYTES = 256 * 1024
+
 # The wheel's libcurl looks for certificates where its own build machine had them.
 _SYSTEM_CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -36,16 +38,36 @@ class Exchange:
     take: Callable[[bytes], None]
     # Of the body; curl refuses an announced size before the first byte.
     limit_bytes: int = 0
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    # FTP's replies in order, to tell which of several commands was refused.
-    replies: list[int] = field(default_factory=list)
     retry_after_s: float | None = None
     effective_url: str = ""
     # Set from another thread or task; the progress callback then ends the transfer.
     cancelled: bool = False
+    # Header lines as they came: most are never asked for, so they are read when they are.
+    _lines: list[bytes] = field(default_factory=list)
+    _head: list[bytes] = field(default_factory=list)
+    _replies: list[int] = field(default_factory=list)
+    _status: int = 0
     _refusal: str = ""
     _stopped: TransferFailed | None = None
+
+    @property
+    def status(self) -> int:
+        """The peer's latest status or reply code; 0 before any."""
+        self._read_lines()
+        return self._status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the latest HTTP response, their names in lower case."""
+        self._read_lines()
+        pairs = (line.decode("latin-1").partition(":") for line in self._head)
+        return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+    @property
+    def replies(self) -> list[int]:
+        """FTP's replies in order, to tell which of several commands was refused."""
+        self._read_lines()
+        return self._replies
 
     def prepare(self, curl: pycurl.Curl, base: Base) -> None:
         """Set every option on a handle that was reset.
@@ -63,7 +85,7 @@ class Exchange:
                 curl.setopt(pycurl.USERNAME, self.target.username.encode())
                 curl.setopt(pycurl.PASSWORD, self.target.password.encode())
             curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
-            curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+            curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
             if base.judges_addresses:
                 curl.setopt(pycurl.OPENSOCKETFUNCTION, self._opener(base.rules))
                 curl.setopt(pycurl.PREREQFUNCTION, self._gate(base.rules))
@@ -75,7 +97,8 @@ class Exchange:
 
     def finish(self, curl: pycurl.Curl) -> None:
         """Keep what curl knows at the end of the transfer."""
-        self.status = curl.getinfo(pycurl.RESPONSE_CODE)
+        self._read_lines()
+        self._status = curl.getinfo(pycurl.RESPONSE_CODE)
         self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
 
@@ -122,16 +145,17 @@ class Exchange:
             return -1
         return None
 
-    def _on_header(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            # A new response begins: after a redirect, or after 100 Continue.
-            self.status = int(line.split(maxsplit=2)[1])
-            self.headers.clear()
-        elif line[:3].isdigit():
-            self.replies.append(int(line[:3]))
-        else:
-            name, _, value = line.partition(b":")
-            self.headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
+    def _read_lines(self) -> None:
+        for line in self._lines:
+            if line.startswith(b"HTTP/"):
+                # A new response begins: after a redirect, or after 100 Continue.
+                self._status = int(line.split(maxsplit=2)[1])
+                self._head.clear()
+            elif line[:3].isdigit():
+                self._replies.append(int(line[:3]))
+            else:
+                self._head.append(line)
+        self._lines.clear()
 
     def _opener(self, rules: AddressRules) -> Callable[..., socket.socket | int]:
         def open_socket(_purpose: int, peer: Any) -> socket.socket | int:
@@ -173,6 +197,8 @@ def base_options(settings: TransferSettings) -> Base:
     """Make the options that every transfer starts from."""
     options: list[Option] = [
         (pycurl.NOSIGNAL, 1),
+        # libcurl's 16 kB would mean fifty callbacks for a photo; what is there is taken at once.
+        (pycurl.BUFFERSIZE, BUFFER_BYTES),
         (pycurl.USERAGENT, "imgserve"),
         # Empty on purpose: without it curl reads http_proxy and friends from the environment.
         (pycurl.PROXY, settings.proxy),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -76,6 +77,7 @@ class AddressRules:
         return cls(tuple(map(ip_network, allow)), tuple(map(ip_network, deny)))
 
 
+@lru_cache(maxsize=4096)  # each connection asks, and peers are few
 def judge(address: str, rules: AddressRules) -> str:
     """Say why an address may not be connected to.
 
