@@ -46,6 +46,20 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is no network, such as 10.0.0.0/8 or fd00::/8") from exc
 
 
+def _host_pattern(value: str) -> str:
+    """A host name in which `*` stands for any characters; as URLs' hosts are compared."""
+    pattern = value.lower().rstrip(".")
+    if _HOST_PATTERN.fullmatch(pattern) is None:
+        raise ValueError(
+            f"{value!r} is no host name, such as images.example.com or *.example.com; "
+            "letters outside ASCII are written as xn--…, and addresses are for the networks"
+        )
+    return pattern
+
+
+_HOST_PATTERN = re.compile(r"[a-z0-9_*-]+(\.[a-z0-9_*-]+)*")
+
+
 def _absolute(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError(f"{str(value)!r} is not an absolute path")
@@ -99,6 +113,9 @@ Tags = Annotated[
 ]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)
+]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host_pattern)], ...], NoDecode, BeforeValidator(_split)
 ]
 Roots = Annotated[
     tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)
@@ -228,6 +245,17 @@ class Settings(BaseSettings):
         (), description="network that jobs may reach although the defaults deny it (repeatable)"
     )
     deny_network: Networks = Field((), description="network that jobs may not reach (repeatable)")
+    allow_host: Hosts = Field(
+        (),
+        description="host that URLs may name, such as *.example.com; with any given, only those "
+        "(repeatable)",
+    )
+    deny_host: Hosts = Field(
+        (), description="host that URLs may not name, such as *.example.com (repeatable)"
+    )
+    max_redirects: int = Field(
+        5, ge=0, le=50, description="redirects that a download follows; uploads follow none"
+    )
     jpeg_quality: int = Field(85, ge=1, le=100, description="quality of JPEG results, 1 to 100")
     renderer: Literal["resvg", "cairosvg"] = Field("resvg", description="default SVG renderer")
     require_sandbox: bool = Field(
@@ -240,6 +268,18 @@ class Settings(BaseSettings):
     connect_timeout_s: Seconds = Field(10, description="longest time to connect to a peer")
     fetch_timeout_s: Seconds = Field(60, description="longest time for one download")
     upload_timeout_s: Seconds = Field(60, description="longest time for one upload")
+    low_speed_bytes_s: Count = Field(
+        1000, description="a peer slower than this for low_speed_time_s is given up"
+    )
+    low_speed_time_s: Count = Field(
+        10, description="how long a peer may be slower than low_speed_bytes_s"
+    )
+    svg_depth_limit: int = Field(
+        500, ge=1, le=2000, description="nested elements of an SVG at most; renderers recurse"
+    )
+    jpeg_scan_limit: Count = Field(
+        100, description="scans of a JPEG at most: each is a pass over all its pixels"
+    )
     download_memory_bytes: Count = Field(
         512_000_000, description="memory for sources that a worker holds at once"
     )
@@ -247,7 +287,9 @@ class Settings(BaseSettings):
         60, description="longest time to finish running jobs when asked to end"
     )
     verify_tls: bool = Field(True, description="check the certificates of sources and destinations")
-    ca_file: Path | None = Field(None, description="certificates to trust besides the system's")
+    ca_file: Path | None = Field(
+        None, description="certificates to trust in place of the system's (PEM)"
+    )
 
     @classmethod
     def settings_customise_sources(

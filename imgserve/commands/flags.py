@@ -96,6 +96,8 @@ def _metavar(name: str, annotation: Any) -> str:
         return "CIDR"
     if name == "tags":
         return "TAG"
+    if name in ("allow_host", "deny_host"):
+        return "PATTERN"
     if "root" in name or name == "state":
         return "DIR"
     if get_origin(annotation) is Literal:

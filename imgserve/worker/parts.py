@@ -38,6 +38,11 @@ def build_transfer_settings(settings: Settings) -> TransferSettings:
         file_roots=settings.file_root,
         allow_networks=settings.allow_network,
         deny_networks=settings.deny_network,
+        allow_hosts=settings.allow_host,
+        deny_hosts=settings.deny_host,
+        max_redirects=settings.max_redirects,
+        low_speed_bytes_s=settings.low_speed_bytes_s,
+        low_speed_time_s=settings.low_speed_time_s,
         verify_tls=settings.verify_tls,
         ca_file=None if settings.ca_file is None else str(settings.ca_file),
     )
@@ -54,6 +59,8 @@ def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
         source_limit_pixels=settings.source_limit_pixels,
         source_limit_bytes=settings.source_limit_bytes,
         svg_limit_bytes=settings.svg_limit_bytes,
+        svg_depth_limit=settings.svg_depth_limit,
+        jpeg_scan_limit=settings.jpeg_scan_limit,
         require_sandbox=settings.require_sandbox,
     )
 

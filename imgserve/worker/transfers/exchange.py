@@ -11,6 +11,7 @@ from typing import Any
 import pycurl
 
 from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.hosts import HostRules, judge_host
 from imgserve.worker.transfers.policy import AddressRules, judge
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import Facts, TransferFailed
@@ -40,6 +41,8 @@ class Exchange:
     limit_bytes: int = 0
     retry_after_s: float | None = None
     effective_url: str = ""
+    # Absolute, as curl understands it; curl itself follows none.
+    redirect_url: str = ""
     # Set from another thread or task; the progress callback then ends the transfer.
     cancelled: bool = False
     # Header lines as they came: most are never asked for, so they are read when they are.
@@ -73,8 +76,10 @@ class Exchange:
         """Set every option on a handle that was reset.
 
         Raises:
-            TransferFailed: curl does not take the URL or an option.
+            TransferFailed: policy refuses the host, or curl does not take the URL or an option.
         """
+        if refusal := judge_host(self.target.host, base.hosts):
+            raise trouble.forbidden(refusal)
         try:
             for option, value in base.options:
                 curl.setopt(option, value)
@@ -100,6 +105,7 @@ class Exchange:
         self._read_lines()
         self._status = curl.getinfo(pycurl.RESPONSE_CODE)
         self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
+        self.redirect_url = curl.getinfo(pycurl.REDIRECT_URL) or ""
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
 
     def explain(self, curl: pycurl.Curl, exc: pycurl.error) -> TransferFailed:
@@ -111,8 +117,6 @@ class Exchange:
         if self._stopped is not None:
             self._stopped.retry_after_s = self.retry_after_s
             return self._stopped
-        if is_http and code == pycurl.E_UNSUPPORTED_PROTOCOL:
-            return trouble.forbidden("the server redirects to a scheme other than http and https")
         if code == pycurl.E_FILESIZE_EXCEEDED:
             if is_http and self.status != 200:
                 # An error page over the limit; the error is what matters.
@@ -190,6 +194,7 @@ class Base:
 
     options: tuple[Option, ...]
     rules: AddressRules
+    hosts: HostRules
     judges_addresses: bool
 
 
@@ -213,4 +218,5 @@ def base_options(settings: TransferSettings) -> Base:
     if ca_file:
         options.append((pycurl.CAINFO, ca_file))
     rules = AddressRules.parse(settings.allow_networks, settings.deny_networks)
-    return Base(tuple(options), rules, judges_addresses=not settings.proxy)
+    hosts = HostRules(settings.allow_hosts, settings.deny_hosts)
+    return Base(tuple(options), rules, hosts, judges_addresses=not settings.proxy)

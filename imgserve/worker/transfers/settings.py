@@ -24,6 +24,9 @@ class TransferSettings:
     # Networks in CIDR notation: opened over the default denials, closed over everything.
     allow_networks: tuple[str, ...] = ()
     deny_networks: tuple[str, ...] = ()
+    # Patterns of host names: with any allowed, only those; denied ones never.
+    allow_hosts: tuple[str, ...] = ()
+    deny_hosts: tuple[str, ...] = ()
     # A proxy sees host names, not us: with one configured, addresses are its to judge.
     proxy: str = ""
     verify_tls: bool = True

@@ -87,7 +87,6 @@ _TRANSIENT_CURL: dict[int, str] = {
 }
 _LASTING_CURL: dict[int, str] = {
     pycurl.E_COULDNT_RESOLVE_HOST: "the host name {host} does not resolve",
-    pycurl.E_TOO_MANY_REDIRECTS: "the server redirects more often than is allowed",
     pycurl.E_URL_MALFORMAT: "the URL is malformed",
     pycurl.E_LOGIN_DENIED: "{peer} refused the user name or password",
     pycurl.E_REMOTE_FILE_NOT_FOUND: "{peer} has no such file",

@@ -15,6 +15,8 @@ _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
 _QUERY_SAFE = _PATH_SAFE + "?[]"
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# WHATWG URL, "forbidden host code point": what ends or changes a host for one reader or another.
+_NO_HOST = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,13 @@ def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     if ":" in host:
         return f"[{host}]"
-    return host if host.isascii() else host.encode("idna").decode("ascii")
+    # Curl undoes percent-encoding in a host too: what is judged must be what is connected to.
+    host = unquote(host, errors="strict").lower()
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii").lower()
+    if _NO_HOST.search(host):
+        raise ValueError("the host holds characters that no host name has")
+    return host
 
 
 def _encode(text: str, safe: str) -> str:
