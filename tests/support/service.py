@@ -52,31 +52,35 @@ class Service:
     Args:
         folder: where state, file root and log are made.
         flags: more flags for `start`, such as `--retry-limit 1`.
+        daemon: whether `start` leaves a daemon behind, as it does by default, or stays in the
+            foreground.
     """
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, daemon: bool = False) -> None:
         self.state = folder / "state"
         self.files = folder / "files"
-        self.log_file = folder / "service.log"
+        self.log_file = self.state / "imgserve.log" if daemon else folder / "service.log"
         self.connection = self.state / "connection.json"
         self.files.mkdir(parents=True)
         self._flags = flags
+        self._daemon = daemon
         self._process: subprocess.Popen[bytes] | None = None
+        self._supervisor: psutil.Process | None = None
+        self.said = ""
         # Every process that was ever seen below the supervisor: none may outlive it.
         self._seen: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         words = (
-            *("start", "--foreground", "-host", "127.0.0.1", "-port", "0", "--broker-port", "0"),
+            *("start", "-host", "127.0.0.1", "-port", "0", "--broker-port", "0"),
             *("--state", str(self.state), "--file-root", str(self.files)),
             *("--allow-network", "127.0.0.0/8", "--retry-base-s", "0.05", *self._flags),
         )
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
         try:
-            eventually(self._started, "the service runs", timeout_s=START_TIMEOUT_S)
+            if self._daemon:
+                self._start_daemon(words)
+            else:
+                self._start_foreground(words)
         except BaseException as exc:
             self._end()
             raise AssertionError(f"the service did not start:\n{self.log()}") from exc
@@ -91,9 +95,10 @@ class Service:
     ) -> None:
         try:
             if exc_type is None:
-                self.assert_idle()
-                self.note_processes()
-                assert self.stop() == 0, f"it did not end well:\n{self.log()}"
+                if self._lives():
+                    self.assert_idle()
+                    self.note_processes()
+                    assert self.stop() == 0, f"it did not end well:\n{self.log()}"
                 self.assert_nothing_left()
         finally:
             self._end()
@@ -113,7 +118,7 @@ class Service:
     def log(self, lines: int = 60) -> str:
         """Return the end of what every part has logged."""
         text = self.log_file.read_text(errors="replace").splitlines()
-        return "\n".join(line for line in text if " GET /readyz" not in line)[-200 * lines :]
+        return "\n".join(line for line in text if " GET /readyz" not in line)[-lines:]
 
     def send(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
@@ -184,9 +189,8 @@ class Service:
 
     def note_processes(self) -> None:
         """Remember the processes there are now, so that the end looks after them."""
-        assert self._process is not None
-        supervisor = psutil.Process(self._process.pid)
-        self._seen |= {supervisor, *supervisor.children(recursive=True)}
+        assert self._supervisor is not None
+        self._seen |= {self._supervisor, *self._supervisor.children(recursive=True)}
 
     def assert_idle(self) -> None:
         """Check that no job waits or is held, once the last reports are in."""
@@ -202,41 +206,79 @@ class Service:
 
     def terminate(self) -> None:
         """Ask it to end, and do not wait."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        assert self._supervisor is not None
+        self._supervisor.terminate()
 
     def stop(self) -> int:
         """Ask it to end, wait, and return its exit code."""
-        assert self._process is not None
-        if self._process.poll() is None:
+        if self._process is None:
+            return self.run("stop").returncode
+        if self._lives():
             self.terminate()
         return self._process.wait(STOP_TIMEOUT_S)
 
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command of `imgserve` on this service, such as `status`."""
+        return subprocess.run(
+            command(words[0], "--state", str(self.state), *words[1:]),
+            **{"capture_output": True, "text": True, "check": False, "timeout": STOP_TIMEOUT_S}
+            | options,
+        )
+
     def assert_nothing_left(self) -> None:
         """Check that no process and no file is left that a stopped service should not leave."""
-        alive = [process for process in self._seen if process.is_running()]
+        alive = [process for process in self._seen if _runs(process)]
         assert not alive, alive
         assert not temporary_files(self.files)
         left = {path.name for path in self.state.iterdir()}
-        assert left <= {"broker.lock", "journal.sqlite3"}, left
+        assert left <= {"broker.lock", "journal.sqlite3", "imgserve.log"}, left
+
+    def _start_foreground(self, words: tuple[str, ...]) -> None:
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                command(*words, "--foreground"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._supervisor = psutil.Process(self._process.pid)
+        eventually(self._started, "the service runs", timeout_s=START_TIMEOUT_S)
+
+    def _start_daemon(self, words: tuple[str, ...]) -> None:
+        started = subprocess.run(
+            command(*words), capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+        )
+        assert started.returncode == 0, started.stderr
+        self.said = started.stdout
+        self._supervisor = psutil.Process(self.record["pid"])
 
     def _started(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, "it has ended"
+        assert self._lives(), "it has ended"
         try:
             return bool(self.record["phase"] == "running")
         except (OSError, ValueError):
             return False
 
+    def _lives(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        return self._supervisor is not None and _runs(self._supervisor)
+
     def _end(self) -> None:
         """Kill what is left, so that a failed test does not disturb the next."""
-        if self._process is not None and self._process.poll() is None:
+        if self._supervisor is not None and self._lives():
             self.note_processes()
-            self._process.kill()
+            self._supervisor.kill()
+        if self._process is not None:
             self._process.wait()
         for process in self._seen:
-            if process.is_running():
+            if _runs(process):
                 process.kill()
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process lives; one that is dead and not yet waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _computes(process: psutil.Process) -> bool:
