@@ -45,13 +45,20 @@ def check_broker_ports(settings: Settings) -> None:
             probe(settings.broker_host, port, "--broker-port")
 
 
-def warning(host: str) -> str:
+def warning(host: str, settings: Settings) -> str:
     """Return what an operator should know about an open HTTP port, or nothing."""
     if is_loopback(host):
         return ""
+    if settings.tokens_path is not None:
+        if settings.tls_cert is not None:
+            return ""
+        return (
+            f"warning: HTTP listens on {host} without TLS, so tokens can be read on their way; "
+            "--tls-cert encrypts, or a proxy before it"
+        )
     return (
         f"warning: HTTP listens on {host}, so whoever reaches this machine can send requests; "
-        "-host 127.0.0.1 keeps it private"
+        "`imgserve token new NAME` asks for tokens, -host 127.0.0.1 keeps it private"
     )
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action, its ID and the settings that say where the broker is."""
     parser.add_argument("action", choices=("list", "show", "retry", "drop"), help="what to do")
     parser.add_argument("id", nargs="?", default="", metavar="ID", help="the job; not for list")
-    add_settings(parser, ["connection", "state"])
+    add_settings(parser, ["connection", "state", "key"])
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(namespace: argparse.Namespace) -> int:
     if (namespace.action == "list") == bool(namespace.id):
         needs = "takes no ID" if namespace.id else "needs an ID; `imgserve dead list` prints them"
         raise CommandFailed(f"imgserve dead {namespace.action} {needs}", ExitCode.USAGE)
-    with connect(settings_from(namespace).connection_file) as client:
+    with connect(settings_from(namespace)) as client:
         try:
             # What is dropped is gone, so whether it was there is asked before.
             found = namespace.action == "list" or client.dead("show", namespace.id).letters

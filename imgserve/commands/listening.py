@@ -7,7 +7,9 @@ import errno
 import ipaddress
 import os
 import socket
+import ssl
 from typing import Final
+from urllib.parse import urlsplit
 
 from imgserve.commands.exit_codes import CommandFailed, ExitCode
 
@@ -44,9 +46,10 @@ def address_of(listener: socket.socket) -> tuple[str, int]:
     return str(host), int(port)
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
     """Return the URL of an HTTP server on this address."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -59,11 +62,14 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 
 
-async def http_status(host: str, port: int, path: str) -> int:
-    """Return the status of a GET, or 0 when nothing answers in a second."""
+async def http_status(url: str, path: str) -> int:
+    """Return the status of a GET to a server of this machine, or 0 without answer in a second."""
+    parts = urlsplit(url)
+    tls = _unverified() if parts.scheme == "https" else None
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(reachable(host), port)
+            host = reachable(parts.hostname or "")
+            reader, writer = await asyncio.open_connection(host, parts.port, ssl=tls)
             try:
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
                 words = (await reader.readline()).split()
@@ -72,6 +78,14 @@ async def http_status(host: str, port: int, path: str) -> int:
     except (OSError, TimeoutError):
         return 0
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def _unverified() -> ssl.SSLContext:
+    """The certificate names the service as others call it, not this machine's own address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _unbindable(exc: OSError, host: str, port: int, flag: str) -> CommandFailed:

@@ -65,7 +65,8 @@ def run_gateway(namespace: argparse.Namespace) -> int:
         listener = socket.socket(fileno=namespace.listen_fd)
     else:
         listener = listen(settings.host, settings.port, "-port")
-        print(f"imgserve gateway listens on {url_of(*address_of(listener))}", flush=True)
+        tls = settings.tls_cert is not None
+        print(f"imgserve gateway listens on {url_of(*address_of(listener), tls=tls)}", flush=True)
     if settings.gateway_processes > 1:
         return _run("gateway", namespace, lambda stop: _several(settings, listener, stop))
 

@@ -72,7 +72,7 @@ def run(namespace: argparse.Namespace) -> int:
     except CommandFailed:
         pid_file.release()
         raise
-    if warning := checks.warning(listener.getsockname()[0]):
+    if warning := checks.warning(listener.getsockname()[0], settings):
         print(f"imgserve: {warning}", file=sys.stderr)
     if namespace.foreground:
         return _foreground(settings, pid_file, listener)

@@ -8,7 +8,6 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from imgserve.commands.exit_codes import ExitCode
@@ -54,7 +53,7 @@ class Seen:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --json and the settings that say which service."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_settings(parser, ["state", "connection"])
+    add_settings(parser, ["state", "connection", "key"])
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -74,14 +73,14 @@ def look(settings: Settings) -> Seen:
     record = ServiceRecord.read(service_file(settings.state_dir)) if running else None
     figures = None
     if running or settings.connection is not None:
-        figures = ask_broker(settings.connection_file)
+        figures = ask_broker(settings)
     ready = False
     if record is not None:
-        ready = asyncio.run(http_status(record.host, record.port, "/readyz")) == 200
+        ready = asyncio.run(http_status(record.url, "/readyz")) == 200
     return Seen(running, record, figures, ready)
 
 
-def ask_broker(connection_file: Path) -> Mapping[str, Any] | None:
+def ask_broker(settings: Settings) -> Mapping[str, Any] | None:
     """Return the broker's figures, or None when it does not answer in time."""
     from imgserve.client import Client  # noqa: PLC0415 (only what needs ZeroMQ loads it)
 
@@ -89,12 +88,12 @@ def ask_broker(connection_file: Path) -> Mapping[str, Any] | None:
 
     def ask() -> None:
         try:
-            with Client(connection_file) as client:
+            with Client(settings) as client:
                 answers.append(client.stats(timeout_s=BROKER_TIMEOUT_S))
         except Exception:  # noqa: BLE001, S110 (whatever it is: the broker did not answer)
             pass
 
-    if not connection_file.exists():
+    if not settings.connection_file.exists():
         return None
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

@@ -102,7 +102,7 @@ def _wait(settings: Settings, pid: int) -> None:
 
 def _say_count(settings: Settings) -> None:
     """Say how many jobs a long stop waits for, if the broker tells."""
-    if (figures := ask_broker(settings.connection_file)) is not None:
+    if (figures := ask_broker(settings)) is not None:
         print(f"imgserve: jobs in flight: {figures['in_flight']}", file=sys.stderr)
 
 

@@ -18,6 +18,7 @@ from imgserve.commands.exit_codes import CommandFailed, ExitCode
 from imgserve.commands.flags import add_settings, settings_from
 from imgserve.commands.parser import Command
 from imgserve.commands.progress import Progress
+from imgserve.config import Settings
 from imgserve.errors import ServiceUnavailable
 
 DESCRIPTION: Final = """\
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names the batch: the same name and line again is the same job, for as long as the "
         "broker remembers it (default: a new name each time)",
     )
-    add_settings(parser, ["connection", "state"])
+    add_settings(parser, ["connection", "state", "key"])
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -59,7 +60,7 @@ def run(namespace: argparse.Namespace) -> int:
     name = namespace.name or os.urandom(8).hex()
     with ExitStack() as stack:
         lines, total = _open(namespace.file, stack)
-        client = stack.enter_context(connect(settings.connection_file))
+        client = stack.enter_context(connect(settings))
         return _submit(client, lines, name, namespace.window, total)
 
 
@@ -115,15 +116,16 @@ def _open(file: str, stack: ExitStack) -> tuple[BinaryIO, int | None]:
     return lines, total
 
 
-def connect(connection_file: Path) -> Client:
+def connect(settings: Settings) -> Client:
     """Return a client that has heard from the broker."""
+    connection_file = settings.connection_file
     if not connection_file.exists():
         raise CommandFailed(
             f"{connection_file}: there is no such file, so no broker runs there; start one with "
             "`imgserve start`, or name its file with --connection",
             ExitCode.NO_INPUT,
         )
-    client = Client(connection_file)
+    client = Client(settings)
     try:
         client.stats(timeout_s=HELLO_TIMEOUT_S)
     except ServiceUnavailable:

@@ -71,7 +71,7 @@ class Supervisor:
         self._record = ServiceRecord(
             pid=os.getpid(),
             version=imgserve.__version__,
-            url=url_of(host, port),
+            url=url_of(host, port, tls=settings.tls_cert is not None),
             host=host,
             port=port,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,7 +125,7 @@ class Supervisor:
         return f"no worker was ready within {START_TIMEOUT_S:.0f} s"
 
     async def _ready(self) -> None:
-        while await http_status(self._record.host, self._record.port, "/readyz") != 200:  # noqa: ASYNC110 (HTTP has no event to wait for)
+        while await http_status(self._record.url, "/readyz") != 200:  # noqa: ASYNC110 (HTTP has no event to wait for)
             await asyncio.sleep(_READY_POLL_S)
 
     async def _drain(self) -> None:

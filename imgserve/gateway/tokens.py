@@ -102,6 +102,14 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         raise ConfigError(f"token_file = {str(path)!r}: {exc.strerror}") from exc
     except ValueError as exc:
         raise ConfigError(f"token_file = {str(path)!r} is not JSON") from exc
+    return tokens_of(path, document)
+
+
+def tokens_of(path: Path, document: object) -> tuple[Token, ...]:
+    """Return the tokens of a file's document.
+
+    Raises: ConfigError when it is none.
+    """
     if not isinstance(document, dict):
         raise ConfigError(f"token_file = {str(path)!r} is not an object of name -> entry")
     try:
