@@ -43,6 +43,7 @@ class Line:
         self.on_disk = 0
         self.horizon: Key | None = None  # None: everything is in memory
         self.loading = False
+        self._overtaken = False
 
     def __len__(self) -> int:
         return self.ready_count + self.tagged_count + self.delayed_count + self.on_disk
@@ -138,6 +139,11 @@ class Line:
     def loaded(self, jobs: list[Job], *, limit: int) -> None:
         """Take what the journal gave for a load of at most limit jobs after the horizon."""
         self.loading = False
+        if self._overtaken:
+            # Jobs were spilled since it was asked for: it may lack them, or hold them as they were
+            # before their last update. The next load begins at the new horizon.
+            self._overtaken = False
+            return
         if jobs and len(jobs) == limit:
             self.horizon = (jobs[-1].rank, jobs[-1].job_id)
             self.on_disk = max(self.on_disk - len(jobs), 1)
@@ -174,3 +180,4 @@ class Line:
         self.horizon = key if self.horizon is None else min(key, self.horizon)
         self.ready_count = len(self._ready)
         self.on_disk += len(dropped)
+        self._overtaken = self.loading

@@ -87,6 +87,22 @@ def test_a_job_retried_past_the_horizon_hides_nothing_behind_it():
     assert len(ended) == 12
 
 
+def test_jobs_spilled_while_a_load_is_under_way_are_not_lost():
+    """What the load brings was read for a horizon that is no more."""
+    bench = Bench(window=1, lease_s=1e6)
+    bench.join("w1", slots=3)
+    for number in range(3):
+        bench.submit(f"high{number}")
+    for number in range(6):
+        bench.submit(f"low{number}", priority=-90)
+    bench.join("w2")
+    assert bench.core.line.loading
+    bench.feed(reports.Bye("w1", "gone"))
+    assert bench.core.line.on_disk
+    bench.commit()
+    assert len(work_off(bench, "w2")) == 9
+
+
 def test_a_spilled_job_keeps_its_attempt():
     """Else a resent report of its first attempt would count for its second."""
     bench = Bench(window=1)

@@ -14,14 +14,18 @@ TROUBLE = Trouble(*[8] * 6)
 
 
 class Population(RuleBasedStateMachine):
-    """Up to seven jobs and four workers; Hypothesis picks what happens next."""
+    """Up to nine jobs and four workers; Hypothesis picks what happens next."""
 
-    @initialize(jobs=st.integers(1, 7), slots=st.lists(st.integers(1, 3), min_size=1, max_size=4))
-    def begin(self, jobs: int, slots: list[int]) -> None:
+    @initialize(
+        priorities=st.lists(st.integers(-2, 2), min_size=1, max_size=9),
+        slots=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    )
+    def begin(self, priorities: list[int], slots: list[int]) -> None:
         """No worker has joined and nothing is submitted."""
         logging.disable()
-        names = tuple(f"j{number}" for number in range(jobs))
+        names = tuple(f"j{number}" for number in range(len(priorities)))
         self.world = World(names, {f"w{n}": each for n, each in enumerate(slots)}, TROUBLE)
+        self.world.priorities = dict(zip(names, priorities, strict=True))
 
     @rule(data=st.data())
     def anything(self, data: st.DataObject) -> None:

@@ -66,7 +66,9 @@ class World:
         self.core = Core(policy=POLICY, epoch="e1")
         self.workers = {name: ModelWorker(name) for name in slots}
         self.network: list[tuple[str, reports.ReportsMessage]] = []
+        self.unheard: tuple[object, ...] = ()
         self.left = trouble
+        self.priorities: dict[str, int] = {}
         self.queued: set[str] = set()
         self.accepted: set[str] = set()
         self.ended: dict[str, State] = {}
@@ -119,6 +121,7 @@ class World:
             line.horizon,
             line.on_disk,
             line.loading,
+            line._overtaken,
             round(max(core._hold_until_s - now_s, 0), 3),
             tuple(core._asking._cancelled_early),
             tuple(
@@ -127,6 +130,7 @@ class World:
             ),
             tuple((row.job_id, row.state, row.progress) for row in self.journal.rows.values()),
             tuple(_pending_key(each) for each in self.journal.pending),
+            tuple(map(repr, self.unheard)),
             tuple(each.key(now_s) for each in self.workers.values()),
             tuple(sorted(repr(name_of(m, now_s, self.workers[w])) for w, m in self.network)),
             self.left,
@@ -138,8 +142,10 @@ class World:
 
     def choices(self) -> Iterator[Step]:
         """Every step that can be taken now."""
+        if self.journal.pending or self.unheard:
+            yield "the journal commits, and the broker hears of it", World.commit
         if self.journal.pending:
-            yield "the journal commits", World.commit
+            yield "the journal commits, and the broker has not heard of it yet", World.write
         yield "time passes", World.pass_time
         for index in range(len(self.network)):
             yield from self._network_choices(index)
@@ -202,16 +208,24 @@ class World:
 
     def submit(self, job_id: str) -> None:
         """A client submits, or submits again."""
-        self._feed(jobs.Submit(job_id, "client", 0, b"{}"))
+        priority = self.priorities.get(job_id, 0)
+        self._feed(jobs.Submit(job_id, "client", priority, b"{}"))
 
     def cancel(self, job_id: str) -> None:
         """A client cancels."""
         self._spend("cancels")
         self._feed(jobs.Cancel(job_id, "client"))
 
+    def write(self) -> None:
+        """The journal commits."""
+        self.unheard += tuple(self._own_journal().commit())
+
     def commit(self) -> None:
-        """The journal commits, and the core hears of it."""
-        for event in self._own_journal().commit():
+        """The core hears of what was committed before, or else of a commit now."""
+        if not self.unheard:
+            self.write()
+        events, self.unheard = self.unheard, ()
+        for event in events:
             self._feed(event)
 
     def pass_time(self) -> None:
@@ -226,6 +240,7 @@ class World:
         if commit:
             journal.commit()
         journal.pending.clear()
+        self.unheard = ()
         self.life += 1
         rows = self.journal.rows.values()
         self.core = Core(
@@ -396,7 +411,7 @@ class World:
             entries = (*core.line._ready, *core.line._delayed)
             kept = any(core.line._valid(name, stamp) is job for _, name, stamp in entries)
         elif job.phase is Phase.ENDING:
-            kept = any(each.row.job_id == job_id for each in pending)
+            kept = any(each.row.job_id == job_id for each in pending) or self.unheard
         else:
             worker = core.fleet.workers.get(job.incarnation)
             kept = worker is not None and worker.held.get(job_id) is job
@@ -450,7 +465,7 @@ class World:
                 self.beat(name)
             while self.network:
                 self.arrive(0)
-            while self.journal.pending:
+            while self.journal.pending or self.unheard:
                 self.commit()
             self.check()
             if self.queued <= self.ended.keys():
@@ -482,7 +497,15 @@ def clone_core(core: Core) -> Core:
     copies = {id(job): _copy_job(job) for job in (*core.jobs.values(), *core.storing.values())}
     twin.jobs.update((key, copies[id(job)]) for key, job in core.jobs.items())
     twin.storing.update((key, copies[id(job)]) for key, job in core.storing.items())
-    for name in ("ready_count", "delayed_count", "on_disk", "horizon", "loading", "_stamp"):
+    for name in (
+        "ready_count",
+        "delayed_count",
+        "on_disk",
+        "horizon",
+        "loading",
+        "_overtaken",
+        "_stamp",
+    ):
         setattr(twin.line, name, getattr(core.line, name))
     twin.line._ready, twin.line._delayed = list(core.line._ready), list(core.line._delayed)
     for name, worker in core.fleet.workers.items():
