@@ -23,12 +23,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def web() -> Iterator[HttpServer]:
+    """A web server for sources and destinations."""
     with HttpServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FtpServer]:
+    """An FTP server, on which no upload leaves a temporary file."""
     root = tmp_path_factory.mktemp("ftp")
     with FtpServer(root) as server:
         yield server
@@ -52,4 +54,5 @@ def folder(service: Service, name: str) -> Path:
 
 @pytest.fixture
 def ends(service: Service, web: HttpServer, ftp: FtpServer) -> Ends:
+    """Every kind of source and destination."""
     return Ends(service, web, ftp)

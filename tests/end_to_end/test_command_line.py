@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ PHOTO = images.jpeg(400, 300)
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service as `imgserve start` leaves it behind."""
     flags = ("--processes", "1", "--retry-limit", "0")
     with Service(tmp_path_factory.mktemp("daemon"), *flags, daemon=True) as service:
         yield service

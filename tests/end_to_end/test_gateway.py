@@ -52,6 +52,7 @@ class Occupied:
 
 @pytest.fixture
 def occupied(service: Service, web: HttpServer, name: str) -> Iterator[Occupied]:
+    """The service with its slot taken, until the test lets go or ends."""
     held = Occupied(service, web, name)
     yield held
     held.gate.set()
@@ -175,9 +176,7 @@ def test_priority_out_of_range_is_115(service: Service, web: HttpServer, name: s
     assert answer.document == {"msg": "request invalid", "code": 115}
 
 
-def test_idempotency_key_makes_equal_requests_one_job(
-    service: Service, web: HttpServer, name: str
-):
+def test_idempotency_key_makes_equal_requests_one_job(service: Service, web: HttpServer, name: str):
     """Same key and request: the same job, done once. Same key, other request: a conflict."""
     request, key = asked(web, name), {"Idempotency-Key": name[:60]}
     first = service.post(request, headers=key)
@@ -196,9 +195,7 @@ def test_idempotency_key_makes_equal_requests_one_job(
     assert len([each for each in web.requests if each.path == f"/{name}/photo.jpg"]) == 1
 
 
-def test_every_gateway_process_answers_for_every_job(
-    service: Service, web: HttpServer, name: str
-):
+def test_every_gateway_process_answers_for_every_job(service: Service, web: HttpServer, name: str):
     """Jobs posted to one process are known to the other; both take requests."""
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: service.post(asked(web, name)), range(40)))

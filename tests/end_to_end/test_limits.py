@@ -47,6 +47,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def ends(strict: Service, web: HttpServer, ftp: FtpServer) -> Ends:
+    """Every kind of source and destination, for the strict service."""
     return Ends(strict, web, ftp)
 
 
@@ -131,6 +132,7 @@ def test_job_whose_process_dies_too_often_is_405(ends: Ends, name: str):
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
+    """Opened at the end of the test at the latest."""
     gate = threading.Event()
     yield gate
     gate.set()

@@ -20,6 +20,7 @@ from tests.support.service import Service
 SOURCE = Path(__file__).parent / "node_client"
 INSTALL_TIMEOUT_S = 120
 RUN_TIMEOUT_S = 60
+OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "ECONNREFUSED", "ENOTCACHED")
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
     )  # fmt: skip
     if install.returncode != 0:
-        offline = any(word in install.stderr for word in ("ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT",
-                                                          "ECONNREFUSED", "ENOTCACHED"))  # fmt: skip
+        offline = any(word in install.stderr for word in OFFLINE)
         assert offline, install.stderr
         pytest.skip("npm cannot reach its registry, so the client in Node cannot be tried")
     yield folder / "client.mjs"
@@ -78,9 +78,7 @@ def test_job_is_accepted_and_done(client: Path, service: Service, web: HttpServe
     assert service.job(f"/jobs/{done['job_id']}")["state"] == "done"
 
 
-def test_refusal_is_heard_with_its_code(
-    client: Path, service: Service, web: HttpServer, name: str
-):
+def test_refusal_is_heard_with_its_code(client: Path, service: Service, web: HttpServer, name: str):
     """A source that is too small is rejected with 203 and a sentence."""
     code, (rejected,) = run(client, service, asked(web, name, width_px=241))
     assert (code, rejected["state"], rejected["code"]) == (1, "rejected", 203)

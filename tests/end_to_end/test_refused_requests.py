@@ -17,7 +17,8 @@ VALID: dict[str, Any] = {
     "dstURL": "ftp://127.0.0.1:9/{$width}-{$basename}.{$ext}",
     "args": {"width": 20, "height": 10},
 }
-HTTP = {"dstURL": "http://127.0.0.1:9/upload:photo.png"}
+PAGE = "http://127.0.0.1:9/upload"
+HTTP = {"dstURL": f"{PAGE}:photo.png"}
 
 UNPARSABLE = {
     "empty": b"",
@@ -96,9 +97,9 @@ REFUSED: list[tuple[int, str, dict[str, Any]]] = [
     (116, "source without a host", changed(srcURL="http:///photo.png")),
     (116, "destination with a bad port", changed(dstURL="ftp://127.0.0.1:99999/photo.png")),
     (116, "line break in FTP path", changed(dstURL="ftp://127.0.0.1:9/a%0d%0aDELE/photo.png")),
-    (116, "path as a file name", with_args(field_name="f") | {"dstURL": HTTP["dstURL"][:-9] + "a/b.png"}),
-    (117, "over 64 KiB", changed(srcURL="http://127.0.0.1:9/" + "a" * REQUEST_LIMIT_BYTES + ".png")),
-    (117, "5 MB", changed(srcURL="http://127.0.0.1:9/" + "a" * 5_000_000 + ".png")),
+    (116, "path as a file name", with_args(field_name="f") | {"dstURL": f"{PAGE}:a/b.png"}),
+    (117, "over 64 KiB", changed(srcURL=f"{PAGE}/{'a' * REQUEST_LIMIT_BYTES}.png")),
+    (117, "5 MB", changed(srcURL=f"{PAGE}/{'a' * 5_000_000}.png")),
 ]  # fmt: skip
 
 

@@ -225,9 +225,7 @@ def failed(service: Service, answer: Answer, code: int, detail: str) -> dict[str
 
 @pytest.mark.parametrize("source", ["http", "ftp", "file"])
 @pytest.mark.parametrize("destination", ["http-put", "http-post", "ftp", "file"])
-def test_truncated_image_is_accepted_then_401(
-    ends: Ends, name: str, source: str, destination: str
-):
+def test_truncated_image_is_accepted_then_401(ends: Ends, name: str, source: str, destination: str):
     """A picture without its end fails, and its destination shows the failure."""
     src_url = ends.source(source, name, "photo.jpg", LARGE[: len(LARGE) // 2])
     place = ends.place(destination, name, "up.jpg", "up.jpg")

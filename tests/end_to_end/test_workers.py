@@ -51,7 +51,7 @@ class SecondWorker:
             )
 
     def row(self, service: Service) -> dict[str, Any] | None:
-        """This worker's row in the broker's figures, once it has joined."""
+        """Its row in the broker's figures, once it has joined."""
         for row in service.stats()["workers"]:
             if row["pid"] == self.process.pid:
                 return dict(row)
@@ -60,6 +60,7 @@ class SecondWorker:
 
 @pytest.fixture
 def second(service: Service, tmp_path: Path) -> Iterator[SecondWorker]:
+    """A second worker that has joined; it is gone when the test has ended."""
     worker = SecondWorker(service, tmp_path / "second.log")
     try:
         eventually(lambda: worker.row(service), "the second worker joins", timeout_s=60)

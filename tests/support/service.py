@@ -179,9 +179,9 @@ class Service:
         found: list[int] = []
 
         def look() -> list[int]:
-            for child in psutil.Process(self.record["parts"]["worker"][0]).children():
-                if child.pid not in known and _computes(child):
-                    found.append(child.pid)
+            children = psutil.Process(self.record["parts"]["worker"][0]).children()
+            strangers = (child for child in children if child.pid not in known)
+            found.extend(child.pid for child in strangers if _computes(child))
             return found
 
         eventually(look, "a pixel process computes")
@@ -221,8 +221,8 @@ class Service:
         """Run a command of `imgserve` on this service, such as `status`."""
         return subprocess.run(
             command(words[0], "--state", str(self.state), *words[1:]),
-            **{"capture_output": True, "text": True, "check": False, "timeout": STOP_TIMEOUT_S}
-            | options,
+            check=False,
+            **{"capture_output": True, "text": True, "timeout": STOP_TIMEOUT_S} | options,
         )
 
     def assert_nothing_left(self) -> None:
