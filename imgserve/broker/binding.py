@@ -13,7 +13,7 @@ import zmq
 from imgserve.broker.guard import Guard, KeyFolder
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
-from imgserve.protocol.codec import topic_prefix
+from imgserve.protocol.codec import INBOX_FRAME_LIMIT_BYTES, topic_prefix
 from imgserve.protocol.connection import Connection
 from imgserve.protocol.keys import Domain
 from imgserve.protocol.sockets import new_socket, secure_server
@@ -54,6 +54,8 @@ class Binding:
             (self.events, Domain.EVENTS),
         ):
             secure_server(socket, self.server_key, domain)
+        for socket in (self.jobs, self.reports):
+            socket.setsockopt(zmq.MAXMSGSIZE, INBOX_FRAME_LIMIT_BYTES)
         wanted, former = _wanted_ports(settings), _former_ports(settings)
         ports = [
             _bind(socket, _url(host), port, former=before)

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import resource
 import secrets
 import time
 from collections import deque
@@ -42,6 +41,7 @@ from imgserve.protocol.codec import (
     encode_event,
 )
 from imgserve.protocol.connection import Connection
+from imgserve.protocol.descriptors import DescriptorWatch, raise_limit
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ class Server:
     """
 
     def __init__(self, settings: Settings, stack: ExitStack, keys: KeyFolder | None = None) -> None:
-        _raise_descriptor_limit()
+        raise_limit()
+        self._descriptors = DescriptorWatch()
         self._settings = settings
         state_dir = settings.state_dir
         stack.enter_context(_lock(state_dir / "broker.lock"))
@@ -333,6 +334,7 @@ class Server:
             if self._fatal is not None:
                 raise self._fatal
             self._journal.check()
+            self._descriptors.look(time.monotonic())
             if self._guard is not None and (revoked := self._guard.revoked()):
                 self._running = False
                 self._fatal = KeyRevoked(f"the key {revoked} is revoked and was in use")
@@ -346,6 +348,7 @@ class Server:
         now_s = time.monotonic()
         figures = figures_of(self._core, now_s)
         figures |= {"uptime_s": now_s - self._started_s, "full": self._full}
+        figures["descriptors"] = self._descriptors.figures
         return events.Stats(self._core.epoch, figures)
 
     def _dead(self, message: jobs.Dead) -> None:
@@ -378,12 +381,6 @@ class Server:
             letters = ({"id": message.job_id, "retried_as": job_id},)
             detail = f"{message.job_id} is tried again as {job_id}"
         self._say(message.submitter, events.DeadLetters(self._core.epoch, letters, detail))
-
-
-def _raise_descriptor_limit() -> None:
-    """A lane and its connection cost two or three descriptors a worker."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _lock(path: Path) -> Any:

@@ -22,6 +22,18 @@ Message = TypeVar("Message")
 FRAME_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """`MAXMSGSIZE` of every socket: the largest honest frame is a long list of dead letters."""
 
+INBOX_FRAME_LIMIT_BYTES: Final = 1024 * 1024
+"""`MAXMSGSIZE` of what the broker reads: a beat of 10,000 jobs fits; an array of a million empty
+maps, which takes 64 times its bytes once decoded, does not get far."""
+
+_LIMITS: Final = {
+    "max_str_len": 4 * checks.URL_LIMIT_CHARS,  # bytes; a character has four at most
+    "max_bin_len": checks.PAYLOAD_LIMIT_BYTES,
+    "max_array_len": checks.LIST_LIMIT,
+    "max_map_len": checks.LIST_LIMIT,
+    "max_ext_len": 0,
+}
+
 
 class VersionMismatch(ProtocolError):
     """Raised when a frame is of another protocol version.
@@ -96,7 +108,7 @@ def _open(frame: bytes) -> tuple[object, object, tuple[Any, ...]]:
     if len(frame) > FRAME_LIMIT_BYTES:
         raise ProtocolError(f"the frame has more than {FRAME_LIMIT_BYTES} bytes")
     try:
-        body = msgpack.unpackb(frame, use_list=False, raw=False, strict_map_key=True)
+        body = msgpack.unpackb(frame, use_list=False, raw=False, strict_map_key=True, **_LIMITS)
     except (ValueError, msgpack.UnpackException, RecursionError, OverflowError) as exc:
         raise ProtocolError("the frame is not one msgpack value") from exc
     if type(body) is not tuple or len(body) < 2:
