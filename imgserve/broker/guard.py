@@ -69,6 +69,7 @@ def key_folder(settings: Settings, *, demanded: bool = False) -> KeyFolder | Non
     """Return the keys of this state folder, None where there are none.
 
     Args:
+        settings: of the broker.
         demanded: keys were used before: having lost them must not open the sockets.
 
     Raises: ConfigError when they are there and cannot be used, or are demanded and not there.
