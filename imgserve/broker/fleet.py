@@ -10,7 +10,6 @@ from typing import Final
 from imgserve.broker.job import Job
 from imgserve.protocol.reports import Beat, Hello
 
-
 DEPARTED_LIMIT: Final = 64
 """Workers whose last word is remembered: a screenful, not a history."""
 

@@ -16,12 +16,15 @@ class ExitCode(IntEnum):
     ALREADY_RUNNING = 4  # start: a service runs with this state folder
     USAGE = 64  # unknown command or flag
     NO_INPUT = 66  # a file, folder or job that was named is not there
+    NO_BROKER = 68  # worker: no broker answered within --death-timeout
     UNAVAILABLE = 69  # the service did not start, or does not answer
     SOFTWARE = 70  # a part ended by an error of its own
     PORT_TAKEN = 71  # an address or port cannot be bound
+    NO_FONTS = 72  # worker: --require-fonts, and this host has none
     CANNOT_CREATE = 73  # the state folder, pid file or log cannot be written
     OUTPUT_CLOSED = 74  # whoever read the output has gone
     TIMED_OUT = 75  # the service did not end in time; it may still
+    TURNED_AWAY = 76  # worker: the broker does not want it as it is
     NO_PERMISSION = 77  # a port needs root, or the process is of another user
     CONFIG = 78  # a setting is wrong
     INTERRUPTED = 130  # Ctrl-C, or a second signal to a part

@@ -12,8 +12,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from imgserve import __version__
 from imgserve.errors import ConfigError
 from imgserve.protocol.codec import PROTOCOL_VERSION
+
+
+class OtherProtocol(ConfigError):
+    """Raised when the broker of a connection file speaks another version of the protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +56,10 @@ class Connection:
         except (ValueError, TypeError, KeyError) as exc:
             raise ConfigError(f"{path} is not a connection file of an imgserve broker") from exc
         if connection.protocol != PROTOCOL_VERSION:
-            raise ConfigError(
-                f"{path} is of a broker that speaks protocol version {connection.protocol}; "
-                f"this program speaks version {PROTOCOL_VERSION}"
+            raise OtherProtocol(
+                f"{path} is of a broker (imgserve {connection.version}) that speaks protocol "
+                f"version {connection.protocol}; this imgserve {__version__} speaks version "
+                f"{PROTOCOL_VERSION}: run the same imgserve on both"
             )
         return connection
 

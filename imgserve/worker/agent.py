@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -16,23 +17,27 @@ import zmq
 import imgserve
 from imgserve.config import Settings
 from imgserve.errors import ConfigError
-from imgserve.protocol.connection import Connection
+from imgserve.protocol.connection import Connection, OtherProtocol
 from imgserve.protocol.keys import KeySource, PeerKey, Role
 from imgserve.protocol.reports import Hello
 from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.fence import Fence, running_fence
 from imgserve.worker.link import Link
+from imgserve.worker.liveness import Liveness
 from imgserve.worker.parts import (
     build_capacity,
     build_pixel_settings,
     build_source_limits,
     build_transfer_settings,
 )
-from imgserve.worker.pixels import PixelPool
+from imgserve.worker.pixels import PixelPool, fonts_report
+from imgserve.worker.pixels.settings import system_font_dirs
+from imgserve.worker.retirement import Condition, Leave, Retirement
 from imgserve.worker.seldom import Seldom
 from imgserve.worker.session import Ending, Session
 from imgserve.worker.tools import Tools
 from imgserve.worker.transfers import Transfers
+from imgserve.worker.vitals import vitals
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,13 @@ EXIT_TURNED_AWAY: Final = os.EX_PROTOCOL
 """The broker does not want this worker as it is; starting it again would not help."""
 EXIT_NO_PIXELS: Final = os.EX_UNAVAILABLE
 """No pixel process came up; the log says why."""
+EXIT_NO_FONTS: Final = os.EX_OSFILE
+"""Fonts are demanded and none is installed."""
+EXIT_CANNOT_CREATE: Final = os.EX_CANTCREAT
+"""The liveness file cannot be written."""
+
+WATCH_S: Final = 0.25
+"""How late a reason to leave may be noticed."""
 
 FIRST_WAIT_S: Final = 0.1
 LAST_WAIT_S: Final = 2.0
@@ -57,6 +69,14 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
     Returns: the exit code, `EXIT_…`.
     """
     capacity = build_capacity(settings)
+    if settings.require_fonts and (lack := fonts_report(system_font_dirs())) is not True:
+        log.error("%s", lack)
+        return EXIT_NO_FONTS
+    try:
+        liveness = Liveness(settings.liveness_file)
+    except ConfigError as exc:
+        log.error("%s", exc)  # noqa: TRY400 - the sentence says it all
+        return EXIT_CANNOT_CREATE
     memory = MemoryBudget(settings.download_memory_bytes, capacity.slots)
     pool = PixelPool(build_pixel_settings(settings, capacity.processes))
     fence = running_fence()
@@ -69,9 +89,12 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
         try:
             limits = build_source_limits(settings)
             tools = Tools(transfers=transfers, pixels=pool, memory=memory, limits=limits)
-            agent = Agent(settings, tools, slots=capacity.slots, stop=stop, fence=fence)
+            agent = Agent(
+                settings, tools, slots=capacity.slots, stop=stop, fence=fence, liveness=liveness
+            )
             return await agent.run()
         finally:
+            liveness.close()
             await pool.__aexit__(None, None, None)
 
 
@@ -86,11 +109,17 @@ class Agent:
         slots: int,
         stop: asyncio.Event,
         fence: Fence,
+        liveness: Liveness,
     ) -> None:
         self._settings = settings
         self._tools = tools
         self._slots = slots
         self._stop = stop
+        self._liveness = liveness
+        self._leave: Leave | None = None
+        self._leaving = asyncio.Event()
+        self._ended = 0
+        self._trouble = ""
         self._fence = fence
         self._key: PeerKey | None = None
         self._session: Session | None = None
@@ -98,14 +127,20 @@ class Agent:
 
     async def run(self) -> int:
         """Join, serve, join again; return the exit code."""
-        watcher = asyncio.create_task(self._watch_stop())
+        watcher = asyncio.create_task(self._watch())
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             while (connection := await self._find_broker()) is not None:
                 ending = await self._live_once(context, connection)
-                if ending is not Ending.LOST:
-                    return EXIT_DRAINED if ending is Ending.DRAINED else EXIT_TURNED_AWAY
-            return EXIT_DRAINED
+                if ending is Ending.TURNED_AWAY:
+                    return EXIT_TURNED_AWAY
+                if ending is Ending.DRAINED:
+                    break
+        except OtherProtocol as exc:
+            log.error("%s", exc)  # noqa: TRY400 - the sentence says it all
+            return EXIT_TURNED_AWAY
+        else:
+            return EXIT_DRAINED if self._leave is None else self._leave.exit_code
         finally:
             watcher.cancel()
             context.term()
@@ -131,6 +166,7 @@ class Agent:
             with link:
                 ending = await session.run(link, moved=lambda: self._moved(connection))
         finally:
+            self._ended += session.ended
             self._session = None
         if session.welcomed:
             self._wait_s = FIRST_WAIT_S
@@ -146,6 +182,7 @@ class Agent:
             slots=self._slots,
             version=imgserve.__version__,
             pixel_pids=tuple(self._tools.pixels.pids),
+            tags=self._settings.tags,
         )
 
     async def _find_broker(self) -> Connection | None:
@@ -153,14 +190,21 @@ class Agent:
         waiting = Seldom(WAITING_LOG_S)
         path = self._settings.connection_file
         keys = KeySource(self._settings.key, (path.parent, self._settings.state_dir))
-        while not self._stop.is_set():
+        while not self._leaving.is_set():
             try:
                 connection = Connection.read(path)
                 self._key = keys.find(Role.WORKER, connection.server_key)
+            except OtherProtocol:
+                raise
             except (OSError, ConfigError) as exc:
+                self._trouble = _why(path, exc)
                 if waiting.due():
-                    log.info("waiting for the broker: %s", _why(path, exc))
+                    log.info("waiting for the broker: %s", self._trouble)
             else:
+                self._trouble = (
+                    f"nothing answers at {connection.reports}, which {path} names; is the broker "
+                    "up, is the file its latest, and do firewalls let it through?"
+                )
                 return connection
             await self._pause()
         return None
@@ -175,14 +219,51 @@ class Agent:
         """Wait before the next try, longer each time, with jitter against herds of workers."""
         try:
             async with asyncio.timeout(self._wait_s * random.uniform(0.5, 1.0)):  # noqa: S311
-                await self._stop.wait()
+                await self._leaving.wait()
         except TimeoutError:
             self._wait_s = min(2 * self._wait_s, LAST_WAIT_S)
 
-    async def _watch_stop(self) -> None:
-        await self._stop.wait()
+    async def _watch(self) -> None:
+        """Look at the worker now and then, until there is a reason to leave."""
+        clock = self._tools.clock
+        retirement = Retirement(self._settings, born_s=clock(), luck=random.random())  # noqa: S311
+        alone_since_s = clock()
+        while self._leave is None:
+            session = self._session
+            with_broker = session is not None and session.welcomed
+            if session is not None and with_broker:
+                alone_since_s = clock()
+                self._liveness.renewed(session.lease_end_s)
+            if self._stop.is_set():
+                self._leave = Leave("asked to end")
+                break
+            self._leave = retirement.due(
+                Condition(
+                    now_s=clock(),
+                    alone_since_s=None if with_broker else alone_since_s,
+                    ended=self._ended + (session.ended if session is not None else 0),
+                    rss_bytes=self._rss_bytes() if retirement.watches_memory else 0,
+                    trouble=self._trouble,
+                )
+            )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), WATCH_S)
+        if self._leave.exit_code != os.EX_OK:
+            log.error("giving up: %s", self._leave.reason)
+        self._leaving.set()
         if self._session is not None:
-            self._session.drain("asked to end")
+            self._session.drain(self._leave.reason)
+        await self._stay_alive()
+
+    async def _stay_alive(self) -> None:
+        """A long drain is life, too."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if self._session is not None:
+                self._liveness.renewed(self._session.lease_end_s)
+
+    def _rss_bytes(self) -> float:
+        return vitals(self._tools.pixels.pids)["rss_bytes"]
 
 
 def _why(path: Path, exc: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,15 @@ from typing import Final, Protocol
 
 from imgserve.protocol.events import BrokerBeat, EventsMessage, TurnedAway, Welcome
 from imgserve.protocol.lane import Ack, CancelJob, Drain, Job, LaneMessage
-from imgserve.protocol.reports import Accepted, Beat, Bye, Hello, JobReports, ReportsMessage
+from imgserve.protocol.reports import (
+    Accepted,
+    Beat,
+    Bye,
+    Hello,
+    JobReports,
+    ReportsMessage,
+    Returned,
+)
 from imgserve.worker.fence import Fence
 from imgserve.worker.job import Attempt
 from imgserve.worker.lease import Lease
@@ -81,6 +90,8 @@ class Session:
         self._outbox = Outbox()
         self._held: dict[str, _Held] = {}
         self._given_back: set[str] = set()
+        self._last_word = ""
+        self.ended = 0
         self._lease: Lease | None = None
         self._epoch = ""
         self._beat_s = self._next_beat_s = 0.0
@@ -108,6 +119,11 @@ class Session:
         """Whether the broker has given it a lane."""
         return self._lease is not None
 
+    @property
+    def lease_end_s(self) -> float:
+        """When its lease ends as things are; 0 before a first beat was acknowledged."""
+        return self._lease.expires_at_s if self._lease and self._lease.confirmed else 0.0
+
     async def run(self, wire: Wire, *, moved: Callable[[], bool]) -> Ending:
         """Join, serve until it is over, and let nothing of it run on.
 
@@ -120,7 +136,7 @@ class Session:
             await self._join(wire, moved)
             ending = await self._serve(wire)
             if ending is Ending.DRAINED:
-                wire.send(Bye(self._hello.incarnation, "drained"))
+                wire.send(Bye(self._hello.incarnation, self._last_word or "drained"))
                 wire.linger()
             return ending
         finally:
@@ -132,7 +148,11 @@ class Session:
         if self._drain_ends_s is not None:
             return
         log.info("draining, %d jobs held: %s", len(self._held), reason)
+        self._last_word = reason
         self._drain_ends_s = self._clock() + self._drain_timeout_s
+        if self._wire is not None and self._lease is not None:
+            # Said before the first job is given back, so that nothing more is sent here.
+            self._beat(self._wire, self._lease, self._clock())
         for held in self._held.values():
             held.attempt.drain(at_once=False)
             self._start(held)
@@ -233,6 +253,7 @@ class Session:
         if held is None or held.attempt.job.attempt != report.attempt or self._over is not None:
             return
         held.reported = not isinstance(report, Accepted)
+        self.ended += not isinstance(report, Accepted | Returned)
         self._outbox.add(report, self._clock())
         if self._wire is not None:
             self._wire.send(report)
@@ -297,7 +318,7 @@ class Session:
             seq,
             tuple((job_id, held.attempt.job.attempt) for job_id, held in self._held.items()),
             pids,
-            vitals(pids),
+            vitals(pids) | {"wall_s": time.time(), "leaving": float(bool(self._last_word))},
         )
         if wire.send(beat):
             lease.sent(seq, now_s)
