@@ -38,19 +38,19 @@ MACHINES = {
         {
             "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "mprotect": 10,
             "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
-            "pread64": 17, "readv": 19, "writev": 20, "sched_yield": 24, "mremap": 25,
+            "pread64": 17, "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25,
             "madvise": 28, "getpid": 39, "sendto": 44, "recvfrom": 45, "clone": 56, "exit": 60,
             "fcntl": 72, "gettimeofday": 96, "getrusage": 98, "times": 100, "sigaltstack": 131,
             "gettid": 186, "futex": 202, "sched_getaffinity": 204, "clock_gettime": 228,
             "clock_nanosleep": 230, "exit_group": 231, "openat": 257, "newfstatat": 262,
             "set_robust_list": 273, "prlimit64": 302, "getrandom": 318, "membarrier": 324,
-            "statx": 332, "rseq": 334, "clone3": 435,
+            "statx": 332, "rseq": 334, "clone3": 435, "faccessat": 269, "faccessat2": 439,
         },
     ),
     "aarch64": Machine(
         0xC00000B7,
         {
-            "fcntl": 25, "openat": 56, "close": 57, "lseek": 62, "read": 63, "write": 64,
+            "fcntl": 25, "faccessat": 48, "faccessat2": 439, "openat": 56, "close": 57, "lseek": 62, "read": 63, "write": 64,
             "readv": 65, "writev": 66, "pread64": 67, "newfstatat": 79, "fstat": 80, "exit": 93,
             "exit_group": 94, "futex": 98, "set_robust_list": 99, "clock_gettime": 113,
             "clock_nanosleep": 115, "sched_getaffinity": 123, "sched_yield": 124,
