@@ -24,7 +24,7 @@ from imgserve.errors import (
     SourceTooSmall,
     SvgInvalid,
 )
-from imgserve.request import ImageKind
+from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels import PixelPool, PixelSettings, Rendered, Text
 from tests.support import images
 
@@ -103,6 +103,22 @@ def test_jobs_of_all_kinds_through_real_processes():
                         await pool.resize(broken, kind=kind, width_px=8, height_px=8)
             assert len(pool.pids) == 2
             assert pool.busy == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("renderer", list(Renderer))
+@pytest.mark.parametrize(
+    "face", ["", "font-weight='bold'", "font-family='serif' font-style='italic'"]
+)
+def test_text_is_drawn_in_a_locked_process(renderer, face):
+    """Fonts that were not used before the lock can still be read after it."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            svg = images.svg(f"<text y='16' {face}>Mm</text>")
+            drawn = await pool.rasterize(svg, width_px=80, height_px=40, renderer=renderer)
+            assert images.decoded(drawn.data).getchannel("A").getextrema()[1] == 255
 
     asyncio.run(scenario())
 
