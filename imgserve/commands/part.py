@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from imgserve.commands import processes
@@ -44,6 +44,7 @@ class Part:
         words: its command line after the name.
         pass_fds: descriptors that it inherits.
         changed: called after every birth and death.
+        final: exit codes that the next life would end with, too: they end the part.
     """
 
     def __init__(
@@ -53,8 +54,11 @@ class Part:
         *,
         changed: Callable[[], None],
         pass_fds: Sequence[int] = (),
+        final: Container[int] = (),
     ) -> None:
         self.name = name
+        self.final_code: int | None = None
+        self._final = final
         self.restarts = 0
         self.died: asyncio.Event = asyncio.Event()
         self._words = list(words)
@@ -101,6 +105,9 @@ class Part:
             born_s = time.monotonic()
             code = await self._live()
             if self._ending.is_set():
+                return
+            if code in self._final:
+                self.final_code = code
                 return
             delay_s = backoff.delay_s(time.monotonic() - born_s)
             _log.error("%s ended (%s); starts again in %.0f s", self.name, _ending(code), delay_s)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from imgserve.commands import checks, logs
+from imgserve.commands import checks, logs, several
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import add_settings, settings_from, to_flags
 from imgserve.commands.listening import address_of, listen, url_of
@@ -53,6 +53,8 @@ def run_worker(namespace: argparse.Namespace) -> int:
 
     settings = settings_from(namespace)
     checks.check_file_roots(settings)
+    if (count := several.how_many(settings)) > 1:
+        return _run("worker", namespace, lambda stop: several.serve(settings, count, stop=stop))
     return _run(
         "worker", namespace, lambda stop: serve(settings, stop=stop), new_loop=FencedEventLoop
     )
@@ -149,6 +151,13 @@ example:
 _WORKER: Final = """\
 It does the jobs. Any number of workers, on any hosts, may join one broker; each needs a copy of
 its connection file.
+
+Where nothing starts it again, or a scheduler ends it:
+  --count auto                        one worker for every 8 CPUs, kept alive
+  --lifetime 55m --stagger 3m         drain before a walltime ends, not all at once
+  --max-jobs 100000 --max-rss 4G      drain and exit 0, to be started again
+  --death-timeout 10m                 exit 68 when no broker is found for so long
+  --liveness-file FILE                its age is the time since the broker last heard this worker
 
 example:
   imgserve worker --connection /srv/imgserve/connection.json --processes 4"""
