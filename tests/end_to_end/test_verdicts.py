@@ -239,13 +239,12 @@ def test_truncated_image_is_accepted_then_401(ends: Ends, name: str, source: str
 
 
 def failure_placeholder(ends: Ends) -> bytes:
-    """What a failed job shows, from a job that can only fail."""
+    """What a failed job shows in the end, from a job whose every version was kept."""
+    page = Page(ends.web, "/broken/up.jpg")
     src_url = ends.source("http", "broken", "photo.jpg", LARGE[:20_000])
-    place = ends.place("http-put", "broken", "up.jpg", "up.jpg")
-    assert ends.service.submit(asked(src_url, place.dst_url, **place.args))["code"] == 401
-    shown = place.now()
-    assert shown is not None
-    return shown
+    assert ends.service.submit(asked(src_url, page.url, method="PUT"))["code"] == 401
+    page.assert_shows_failure()
+    return page.versions[-1]
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
