@@ -51,7 +51,7 @@ def test_a_check_takes_its_limit_and_nothing_beyond(check, good, bad):
     for value in good:
         check("field", value)
     for value in bad:
-        with pytest.raises(ProtocolError, match="^field "):
+        with pytest.raises(ProtocolError, match=r"^field "):
             check("field", value)
 
 
