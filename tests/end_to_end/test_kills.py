@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from imgserve.client import Client
+from imgserve.client import Client, Outcome
 from tests.end_to_end.looks import form
 from tests.support import images
 from tests.support.http_server import HttpServer
@@ -18,6 +19,7 @@ from tests.support.service import Service, eventually
 JOBS = 50
 WINDOW = 20
 KILL_AFTER = 10
+BATCH_TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +54,18 @@ def test_killed_part_is_back_and_no_job_is_lost(
     """A batch of the native client is done to its last job, each with one terminal state."""
     before = service.record
     victim = before["parts"][part][0]
-    outcomes = []
-    with Client(service.connection) as client:
+    outcomes: list[Outcome] = []
+
+    def submit_all(client: Client) -> None:
         for outcome in client.map(batch(web, name), window=WINDOW):
             outcomes.append(outcome)
             if len(outcomes) == KILL_AFTER:
                 service.note_processes()
                 os.kill(victim, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as thread, Client(service.connection) as client:
+        # Closing the client ends the thread, should it still wait.
+        thread.submit(submit_all, client).result(BATCH_TIMEOUT_S)
     assert {outcome.id for outcome in outcomes} == {f"{name}-{number}" for number in range(JOBS)}
     assert len(outcomes) == JOBS
     assert {str(outcome.state) for outcome in outcomes} == {"done"}
