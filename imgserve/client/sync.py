@@ -23,7 +23,7 @@ from imgserve.client.outcome import (
     outcome_of,
     result_of,
 )
-from imgserve.client.session import Session, connection_path
+from imgserve.client.session import Session, connection_path, key_source
 from imgserve.client.submission import RequestLike, prepare
 from imgserve.config import Settings
 from imgserve.errors import ServiceUnavailable
@@ -104,6 +104,8 @@ class Client:
         priority: of jobs that name none, -100 to 100; higher goes first.
         timing: when things are said again.
         flush_s: how long closing waits for submits to be acknowledged.
+        key: the file of a submitter's key; by default the settings' or this machine's own, where
+            the broker asks for keys.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class Client:
         priority: int = 0,
         timing: Timing | None = None,
         flush_s: float = 5,
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._path = connection_path(where)
+        self._keys = key_source(where, key)
         self._priority = priority
         self._timing = timing
         self._flush_s = flush_s
@@ -254,7 +258,10 @@ class Client:
         self._stop = asyncio.Event()
         try:
             self._session = Session(
-                path=self._path, timing=self._timing, on_congestion=self._congestion
+                path=self._path,
+                timing=self._timing,
+                on_congestion=self._congestion,
+                keys=self._keys,
             )
         except (OSError, zmq.ZMQError) as exc:  # no descriptors left
             self._failure = exc
