@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import imgserve
-from imgserve.commands import dead, keys, parts, restart, start, status, stop, submit, token
+from imgserve.commands import dead, keys, parts, restart, start, status, stop, submit, top, token
 from imgserve.commands.exit_codes import CommandFailed, ExitCode, UsageError
 from imgserve.commands.parser import Command, parse, suggestion, two_dashes
 from imgserve.errors import ConfigError
@@ -63,6 +63,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         dead.COMMAND,
         keys.COMMAND,
         token.COMMAND,
+        top.COMMAND,
         *parts.COMMANDS,
         Command("version", "print the version", "Print the version.", _nothing, _version),
         Command("help", "explain a command", "Explain a command, or all.", _help_arguments, _help),

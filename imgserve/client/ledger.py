@@ -57,6 +57,7 @@ class Entry:
 
     Args:
         payload: the request; None for a job that is only watched.
+        tag: what its worker must have; empty: any worker.
         latest: the furthest state heard; None until the broker said `queued`.
         refusal: the last refusal since; a conflict or an unknown watched job is final.
         dst_url: the final dstURL since the job was accepted.
@@ -69,6 +70,7 @@ class Entry:
     job_id: str
     payload: bytes | None
     priority: int = 0
+    tag: str = ""
     latest: JobState | None = None
     refusal: Refused | None = None
     dst_url: str = ""
@@ -247,7 +249,7 @@ class Ledger:
         self._arm(entry, now_s + self._backoff_s(entry))
         if entry.payload is None:
             return Replay(self.submitter, (entry.job_id,))
-        return Submit(entry.job_id, self.submitter, entry.priority, entry.payload)
+        return Submit(entry.job_id, self.submitter, entry.priority, entry.payload, entry.tag)
 
     def _backoff_s(self, entry: Entry) -> float:
         doublings = min(max(entry.sends - 1, 0), 16)

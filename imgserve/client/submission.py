@@ -21,21 +21,24 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-def prepare(request: RequestLike, job_id: str | None, priority: int) -> Entry:
+def prepare(request: RequestLike, job_id: str | None, priority: int, tag: str = "") -> Entry:
     """Check a request and make its entry.
 
     Args:
         request: the request.
         job_id: the id it shall have, 1 to 64 of A-Z a-z 0-9 _ . : -; None: a fresh one.
         priority: -100 to 100.
+        tag: what its worker must have; empty: any worker.
 
     Raises:
         RequestUnparsable, RequestInvalid: the request does not pass the quick checks.
-        ProtocolError: the id or the priority is not allowed.
+        ProtocolError: the id, the priority or the tag is not allowed.
     """
     if job_id is not None:
         checks.identifier("id", job_id)
     checks.integer("priority", priority, PRIORITY_LOW, PRIORITY_HIGH)
+    if tag:
+        checks.identifier("tag", tag)
     document = contract.load(request) if isinstance(request, bytes) else request
     contract.check(document)
     try:
@@ -49,4 +52,4 @@ def prepare(request: RequestLike, job_id: str | None, priority: int) -> Entry:
             f"at most {contract.REQUEST_LIMIT_BYTES} are taken",
             code=117,
         )
-    return Entry(job_id or new_id(), payload, priority)
+    return Entry(job_id or new_id(), payload, priority, tag)

@@ -159,12 +159,15 @@ class Client:
         request: RequestLike,
         id: str | None = None,  # noqa: A002 (the interface's own word)
         priority: int | None = None,
+        tag: str = "",
     ) -> Job:
         """Check and submit a request; blocks only for backpressure.
 
+        With a tag only workers that have it do the job.
+
         Raises: RequestUnparsable, RequestInvalid (1xx) at once; ProtocolError for a wrong id.
         """
-        entry = prepare(request, id, self._priority if priority is None else priority)
+        entry = prepare(request, id, self._priority if priority is None else priority, tag)
         self._post(entry)
         return Job(entry)
 

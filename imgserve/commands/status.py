@@ -128,12 +128,14 @@ def document(seen: Seen, settings: Settings) -> dict[str, Any]:
         "epoch": figures.get("epoch"),
         "uptime_s": figures.get("uptime_s"),
         "workers": [dict(worker) for worker in figures.get("workers", ())],
+        "departed": [dict(worker) for worker in figures.get("departed", ())],
         "queue": {
             "jobs_total": figures.get("jobs_total", {}),
             "queue_length": figures.get("queue_length", 0),
             "in_flight": figures.get("in_flight", 0),
             "credit": figures.get("credit", 0),
             "full": figures.get("full", False),
+            "waiting_tags": figures.get("waiting_tags", {}),
         },
     }
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from imgserve.commands.top_view import DEPARTED_SHOWN, warnings
+
 
 def show(status: Mapping[str, Any]) -> None:
     """Print the answer of `status`."""
@@ -22,6 +24,8 @@ def show(status: Mapping[str, Any]) -> None:
         console.print(workers(status["workers"]))
     elif status["broker_answers"]:
         console.print(Text("  no worker is connected; `imgserve worker` starts one"))
+    for line in last_words(status["departed"]):
+        console.print(Text(f"  {line}"))
 
 
 def headline(status: Mapping[str, Any]) -> str:
@@ -58,7 +62,20 @@ def details(status: Mapping[str, Any]) -> list[str]:
         f"free slots {queue['credit']}{', full' if queue['full'] else ''}"
     )
     total = ", ".join(f"{state} {count}" for state, count in queue["jobs_total"].items() if count)
-    return [*lines, f"jobs since the broker started: {total or 'none'}"]
+    lines.append(f"jobs since the broker started: {total or 'none'}")
+    lines += [
+        f"{count} jobs wait for a worker with tag {tag}"
+        for tag, count in queue["waiting_tags"].items()
+    ]
+    return lines + warnings(status["workers"])
+
+
+def last_words(departed: list[Mapping[str, Any]]) -> list[str]:
+    """Return who left last, and why."""
+    return [
+        f"worker {each['pid']} on {each['host']} left {each['left_s']:.0f} s ago: {each['reason']}"
+        for each in departed[:DEPARTED_SHOWN]
+    ]
 
 
 def workers(rows: list[Mapping[str, Any]]) -> Table:

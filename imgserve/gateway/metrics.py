@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import (
@@ -14,6 +14,8 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+
+AnyFamily = TypeVar("AnyFamily", GaugeMetricFamily, CounterMetricFamily)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -51,6 +53,7 @@ class BrokerFigures(Collector):
             yield _gauge(name, text, figures.get(figure, 0))
         workers = figures.get("workers", ())
         yield _gauge("imgserve_workers", "Connected workers", len(workers))
+        yield from _workers(workers)
         yield _stages(figures.get("stages", {}))
 
 
@@ -88,6 +91,31 @@ class HttpMetrics:
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _workers(workers: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    """One sample a worker, named by host and pid; a thousand of them are 500 KB of text."""
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+        "slots": _of_worker(GaugeMetricFamily, "slots", "Jobs it may hold"),
+        "busy": _of_worker(GaugeMetricFamily, "busy", "Jobs it holds"),
+        "age_s": _of_worker(GaugeMetricFamily, "age_seconds", "Seconds since it joined"),
+        "last_beat_s": _of_worker(
+            GaugeMetricFamily, "silent_seconds", "Seconds since it was last heard"
+        ),
+        "rss_bytes": _of_worker(GaugeMetricFamily, "rss_bytes", "Memory with pixel processes"),
+        "jobs_ended": _of_worker(CounterMetricFamily, "jobs", "Jobs that it brought to an end"),
+        "cpu_s": _of_worker(CounterMetricFamily, "cpu_seconds", "CPU with pixel processes"),
+    }
+    for worker in workers:
+        figures = {**worker, **worker.get("vitals", {})}
+        labels = [str(worker.get("host", "")), str(worker.get("pid", ""))]
+        for figure, family in families.items():
+            family.add_metric(labels, float(figures.get(figure, 0)))
+    yield from families.values()
+
+
+def _of_worker(kind: type[AnyFamily], name: str, text: str) -> AnyFamily:
+    return kind(f"imgserve_worker_{name}", text, labels=["host", "pid"])
 
 
 def _stages(stages: Mapping[str, Any]) -> Metric:

@@ -51,6 +51,23 @@ class ReadyHandler(Handler):
         self.reply(503, {"msg": "not ready", "detail": reason})
 
 
+class QueueHandler(Handler):
+    """`GET /queue`: how much work there is, for an autoscaler (KEDA's metrics-api)."""
+
+    allowed = ("GET",)
+    route = "/queue"
+
+    async def get(self) -> None:
+        """Answer with jobs that wait, jobs that run, and both."""
+        try:
+            figures = await self.service.client.stats(ASK_TIMEOUT_S)
+        except ServiceUnavailable as exc:
+            self.reply_unavailable(exc, detail=True)  # an autoscaler then leaves all as it is
+            return
+        queued, running = figures.get("queue_length", 0), figures.get("in_flight", 0)
+        self.reply(200, {"queued": queued, "running": running, "total": queued + running})
+
+
 class MetricsHandler(Handler):
     """`GET /metrics`: the broker's figures, and the HTTP figures of this process."""
 

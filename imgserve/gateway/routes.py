@@ -9,7 +9,7 @@ from tornado.web import Application, RequestHandler
 
 from imgserve.gateway.base import Handler, NotFoundHandler
 from imgserve.gateway.jobs import JobHandler, JobsHandler
-from imgserve.gateway.probes import HealthHandler, MetricsHandler, ReadyHandler
+from imgserve.gateway.probes import HealthHandler, MetricsHandler, QueueHandler, ReadyHandler
 from imgserve.gateway.root import RootHandler
 from imgserve.gateway.service import Service
 
@@ -22,6 +22,7 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
     (r"/healthz", HealthHandler),
     (r"/readyz", ReadyHandler),
     (r"/metrics", MetricsHandler),
+    (r"/queue", QueueHandler),
 )
 
 

@@ -18,6 +18,7 @@ from imgserve.request import REQUEST_LIMIT_BYTES, parse, quoted
 
 KEY_HEADER: Final = "Idempotency-Key"
 PRIORITY_HEADER: Final = "Imgserve-Priority"
+TAG_HEADER: Final = "Imgserve-Tag"
 
 
 class SubmitHandler(Handler):
@@ -46,6 +47,7 @@ class SubmitHandler(Handler):
         self.body.clear()
         self._check_destination(entry)
         entry.priority = self._priority()
+        entry.tag = self._tag()
         entry.job_id = self._key() or entry.job_id
         return entry
 
@@ -82,6 +84,14 @@ class SubmitHandler(Handler):
             return key
         raise RequestInvalid(
             f"{KEY_HEADER} is {quoted(key)}; it can be 1 to 64 of A-Z a-z 0-9 _ . : -", code=115
+        )
+
+    def _tag(self) -> str:
+        tag = self.request.headers.get(TAG_HEADER, "")
+        if not tag or is_identifier(tag):
+            return str(tag)
+        raise RequestInvalid(
+            f"{TAG_HEADER} is {quoted(tag)}; it can be 1 to 64 of A-Z a-z 0-9 _ . : -", code=115
         )
 
     def _priority(self) -> int:
