@@ -19,6 +19,7 @@ class Asking:
         jobs, storing, line, voice: the core's own.
         hold_until_s: until then a worker of a former life may still upload for a job that waits
             here, so cancelled ones do not end before.
+        doubtful: such a worker may have begun any job that waits in the journal.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Asking:
         line: Line,
         voice: Voice,
         hold_until_s: float,
+        doubtful: bool = False,
     ) -> None:
         self._jobs = jobs
         self._storing = storing
         self._line = line
         self._voice = voice
         self._hold_until_s = hold_until_s
+        self._doubtful = doubtful
         self._cancelled_early: list[str] = []
 
     def replay(self, message: jobs.Replay, _now_s: float) -> None:
@@ -64,7 +67,8 @@ class Asking:
         """Answer for jobs that were not in memory when they were asked for."""
         found = {row.job_id: row for row in event.rows}
         for job_id in event.job_ids:
-            job = self._jobs.get(job_id) or (job_of(found[job_id]) if job_id in found else None)
+            row = found.get(job_id)
+            job = self._jobs.get(job_id) or (row and job_of(row, doubtful=self._doubtful))
             if job is None:
                 if job_id not in self._storing:
                     detail = "no such job, or it is no longer remembered"
@@ -103,8 +107,9 @@ class Asking:
 
     def resolve(self, job: Job) -> None:
         """End a cancelled job that no worker holds; a placeholder that is up must go first."""
-        if job.accepted:
-            job.verdict, job.detail = 406, "cancelled after it was accepted"
+        if job.placed:
+            after = "it was accepted" if job.accepted else "an attempt at it was lost"
+            job.verdict, job.detail = 406, f"cancelled after {after}"
             self._voice.update(job)
             self._line.add(job)
         else:

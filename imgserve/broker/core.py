@@ -41,6 +41,7 @@ class Core:
         waiting_on_disk: unfinished jobs that the journal recovered.
         hold_until_s: recovered jobs wait until then: by that time every worker of the former
             life has stopped its uploads by its own lease.
+        doubtful: such a worker may have begun any of the recovered jobs.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Core:
         wall_offset_s: float = 0.0,
         waiting_on_disk: int = 0,
         hold_until_s: float = 0.0,
+        doubtful: bool = False,
     ) -> None:
         self.policy = policy
         self.epoch = epoch
@@ -62,6 +64,7 @@ class Core:
         self.draining = False
         self._wall_offset_s = wall_offset_s
         self._hold_until_s = hold_until_s
+        self._doubtful = doubtful
         self._voice = Voice(epoch)
         if waiting_on_disk:
             self.line.on_disk = waiting_on_disk
@@ -72,6 +75,7 @@ class Core:
             line=self.line,
             voice=self._voice,
             hold_until_s=hold_until_s,
+            doubtful=doubtful,
         )
         joining = Joining(policy=policy, epoch=epoch, fleet=self.fleet, voice=self._voice)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
@@ -182,7 +186,7 @@ class Core:
 
     def _appended_before(self, job: Job, row: Row, now_s: float) -> None:
         """The id was journaled earlier: the original outcome again, or a conflict."""
-        known = self.jobs.get(job.job_id) or job_of(row)
+        known = self.jobs.get(job.job_id) or job_of(row, doubtful=self._doubtful)
         if known.digest != job.digest:
             for topic in job.submitters:
                 self._voice.refuse_conflict(topic, job.job_id)
@@ -273,6 +277,7 @@ class Core:
         self._voice.do(act.CloseLane(incarnation))
         for job in worker.held.values():
             job.phase = step(job.phase, Happening.LOSE)
+            job.touched = True
             job.add_reason(reason)
             self._requeue(job)
         self._dispatch(now_s)
@@ -339,6 +344,8 @@ class Core:
         worker.ended += 1
         if state is State.REJECTED and job.accepted:
             state = State.FAILED  # said accepted once: a later attempt can only fail
+        elif job.touched and not job.accepted and job.verdict and report.code < 400:
+            state = State.REJECTED  # its last attempt was refused, and what stood there is replaced
         if report.code == 406 and job.cancelled:
             state = State.CANCELLED
         self._release(worker, job, report.seq)
@@ -372,13 +379,13 @@ class Core:
         self, job: Job, report: reports.Returned, now_s: float, delay_s: float, *, spent: bool
     ) -> None:
         """Try a job again after a delay, or end it when its attempts are spent."""
-        if spent and not job.accepted:
+        if spent and not job.placed:
             state = State.FAILED if report.code >= 400 else State.REJECTED
             self._voice.end(job, state, report.code, report.detail)
             return
         job.phase = step(job.phase, Happening.RETURN)
         if spent:
-            code = report.code if report.code >= 400 else 403
+            code = 403 if job.accepted and report.code < 400 else report.code
             job.verdict, job.detail = code, report.detail
             delay_s = 0.0
         self._requeue(job, until_s=now_s + delay_s if delay_s else 0.0)
@@ -427,7 +434,7 @@ class Core:
 
     def _give_up(self, job: Job) -> None:
         detail = f"it did not end in {job.attempt} attempts"
-        if job.accepted:
+        if job.placed:
             job.verdict, job.detail = 405, detail
             self.line.add(job)
         else:
@@ -443,7 +450,8 @@ class Core:
             self._voice.do(act.Load(after, self.policy.window))
 
     def _loaded(self, event: act.Loaded, now_s: float) -> None:
-        self.line.loaded([job_of(row) for row in event.rows], limit=event.limit)
+        waiting = [job_of(row, doubtful=self._doubtful) for row in event.rows]
+        self.line.loaded(waiting, limit=event.limit)
         self._dispatch(now_s)
 
     def _finished(self, event: act.Finished, _now_s: float) -> None:

@@ -47,6 +47,7 @@ class Job:
         digest: of the payload, to tell the same job from another with its id.
         attempt: counts dispatches, for fencing; attempts: those that count against the job.
         accepted: some attempt was accepted: the placeholder is up.
+        touched: an attempt was lost that may have put a placeholder up, or even a result.
         tag: only a worker with it may do the job; empty: any worker.
         version: counts the updates given to the journal.
         unsaid: the update that holds the acceptance, until it is on disk and was said; else 0.
@@ -67,6 +68,7 @@ class Job:
     retries: int = 0
     crashes: int = 0
     accepted: bool = False
+    touched: bool = False
     version: int = 0
     unsaid: int = 0
     cancelled: bool = False
@@ -93,6 +95,11 @@ class Job:
             return State.ACCEPTED
         return State.QUEUED if self.phase in (Phase.STORING, Phase.QUEUED) else State.DISPATCHED
 
+    @property
+    def placed(self) -> bool:
+        """Whether something may stand at the destination that must not stay there."""
+        return self.accepted or self.touched
+
     def add_submitter(self, topic: str) -> None:
         """Let one more topic hear of this job."""
         if topic not in self.submitters:
@@ -112,7 +119,7 @@ class Job:
             self.attempt,
             self.payload,
             self.accepted,
-            False,
+            self.touched,
             self.verdict,
             detail,
         )
@@ -170,6 +177,7 @@ _PROGRESS: Final = (
     "height_px",
     "size_bytes",
     "tag",
+    "touched",
 )
 """What of a job outlives the broker; later versions may add names at the end."""
 
@@ -198,10 +206,16 @@ def row_of(job: Job) -> Row:
     )
 
 
-def job_of(row: Row) -> Job:
-    """Return the job of a row: waiting, or ended with its terminal state."""
+def job_of(row: Row, *, doubtful: bool = False) -> Job:
+    """Return the job of a row: waiting, or ended with its terminal state.
+
+    Args:
+        doubtful: a worker of a former life may have begun it, and nobody wrote that down.
+    """
     progress: dict[str, Any] = msgpack.unpackb(row.progress, use_list=False)
     state = State(row.state)
+    if doubtful and not state.terminal:
+        progress["touched"] = True
     return Job(
         job_id=row.job_id,
         submitters=tuple(row.submitter.split(" ")),

@@ -150,6 +150,7 @@ class Server:
             wall_offset_s=time.time() - now_s,
             waiting_on_disk=recovered.waiting,
             hold_until_s=now_s + wait_s,
+            doubtful=not recovered.clean,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

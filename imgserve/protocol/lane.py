@@ -16,7 +16,8 @@ class Job:
         epoch, job_id, attempt: what every report on it repeats.
         payload: the request, as UTF-8 JSON.
         accepted: an earlier attempt was accepted: upload no placeholder, report no acceptance.
-        last: trouble is final now: no `returned` for transient trouble or a crash.
+        touched: an earlier attempt was lost that may have put a placeholder up, or even a result:
+            unless this one puts a result up, the failure placeholder goes there.
         verdict: not 0: do no work, upload the failure placeholder, report `failed` with this code.
         detail: the sentence for that verdict.
     """
@@ -27,7 +28,7 @@ class Job:
     attempt: int
     payload: bytes
     accepted: bool
-    last: bool
+    touched: bool
     verdict: int
     detail: str
 
@@ -37,7 +38,7 @@ class Job:
         checks.integer("attempt", self.attempt)
         checks.blob("payload", self.payload)
         checks.boolean("accepted", self.accepted)
-        checks.boolean("last", self.last)
+        checks.boolean("touched", self.touched)
         checks.integer("verdict", self.verdict, 0, 999)
         checks.text("detail", self.detail)
 

@@ -58,7 +58,7 @@ class Attempt:
         self._request: Request | None = None
         self._accepted = job.accepted
         # A placeholder stands at the destination, from this attempt or an earlier one.
-        self._placed = job.accepted or job.verdict != 0
+        self._placed = job.accepted or job.touched or job.verdict != 0
         self._stop: Stop | None = None
         self._abandoned = False
         self._hurried = False
@@ -130,6 +130,7 @@ class Attempt:
                 with self._watch.stage("placeholder"):
                     await self._place(request)
                 self._accept(request)
+                self._go_on()
             with self._watch.stage("fetch"):
                 body = await source.body()
             with self._watch.stage("pixels"):
@@ -157,7 +158,8 @@ class Attempt:
         placeholder = await self._placeholder(request, Text.PROCESSING)
         await self._upload(request, placeholder)
         self._placed = True
-        self._go_on()
+        if self._stop is not Stop.DRAINED:  # who gives it back says first that it is accepted
+            self._go_on()
 
     def _accept(self, request: Request) -> None:
         self._accepted = True
@@ -239,20 +241,28 @@ class Attempt:
         return await self._fail(self.job.verdict, self.job.detail)
 
     async def _end_troubled(self, error: CodedError) -> FinalReport:
-        verdict = judge(error, accepted=self._accepted, last=self.job.last)
+        verdict = judge(error, accepted=self._accepted)
         code, detail = verdict.code, verdict.detail
         if verdict.back is not None:
             return Returned(*self._named(), code, detail, verdict.back, verdict.delay_s)
         if verdict.rejects:
+            detail = await self._without_placeholder(detail)
             return Rejected(*self._named(), code, detail)
         return await self._fail(code, detail)
 
     async def _fail(self, code: int, detail: str) -> Failed:
-        """Replace the placeholder, if one stands there, so that nobody waits for a result."""
+        detail = await self._without_placeholder(detail)
+        return Failed(*self._named(), code, detail)
+
+    async def _without_placeholder(self, detail: str) -> str:
+        """Replace the placeholder, if one may stand there, so that nobody waits for a result.
+
+        Returns: the detail, and what went wrong with that.
+        """
         self._failing = True
         if self._placed and self._request is not None:
             detail += await self._place_failure(self._request)
-        return Failed(*self._named(), code, detail[:TEXT_LIMIT_CHARS])
+        return detail[:TEXT_LIMIT_CHARS]
 
     async def _place_failure(self, request: Request) -> str:
         """Upload the failure placeholder; return what to add to the detail where that failed."""

@@ -38,17 +38,14 @@ class Verdict:
         return self.code < 400
 
 
-def judge(error: CodedError, *, accepted: bool, last: bool) -> Verdict:
+def judge(error: CodedError, *, accepted: bool) -> Verdict:
     """Decide what an error means.
 
     Args:
         error: what went wrong.
         accepted: whether the client was told that its job is accepted, by whatever attempt.
-        last: whether there will be no other attempt.
     """
     code, detail = _final_code(error.code, accepted), error.detail[:TEXT_LIMIT_CHARS]
-    if last:
-        return Verdict(code, detail)
     if isinstance(error, PixelProcessDied):
         return Verdict(code, detail, ReturnReason.CRASHED)
     if error.retryable:

@@ -150,8 +150,8 @@ def _destination(history: History) -> Iterator[Finding]:
     allowed = {
         "done": {"final"},
         "failed": {"failed"} if record.accepted else {"failed", "absent"},
-        "rejected": {"absent"},
-        # The failure placeholder replaces what an attempt put up, accepted or not.
+        # The failure placeholder replaces what a lost attempt may have put up, accepted or not.
+        "rejected": {"failed", "absent"},
         "cancelled": {"failed"} if record.accepted else {"failed", "absent"},
     }.get(record.state)
     if allowed is not None and history.content not in allowed:

@@ -214,13 +214,18 @@ def test_a_cancelled_job_that_finishes_first_is_done():
     assert bench.states("a")[-1] == "done"
 
 
-def test_a_cancelled_job_lost_before_acceptance_ends_without_a_worker():
-    """Its worker died; no placeholder stands anywhere, so it ends at once."""
+def test_a_cancelled_job_lost_before_acceptance_is_dispatched_for_what_may_stand_there():
+    """Its worker may have died with the placeholder up: another one replaces it, told 406."""
     bench = Bench()
     bench.join("w1")
     bench.submit("a")
     bench.cancel("a")
     bench.feed(reports.Bye("w1", "gone"))
+    bench.join("w2")
+    bench.commit()
+    order = bench.order("w2")
+    assert (order.verdict, order.accepted, order.touched) == (406, False, True)
+    bench.report(reports.Failed, "w2", "a", attempt=2, code=406, detail="cancelled")
     bench.commit()
     assert bench.states("a")[-1] == "cancelled"
 

@@ -449,8 +449,36 @@ def test_a_job_that_never_ends_is_given_up_at_the_attempt_limit():
         bench.feed(reports.Bye(f"w{number}", "gone"))
     bench.join("w9")
     bench.commit()
-    assert bench.orders("w9") == []
+    order = bench.order("w9")
+    assert (order.verdict, order.touched) == (405, True)
+    bench.report(reports.Failed, "w9", "a", order.attempt, code=405, detail="spent")
+    bench.commit()
     assert (bench.last("a").state, bench.last("a").code) == ("failed", 405)
+
+
+def test_an_attempt_after_a_lost_one_is_told_so():
+    """The lost one may have left a placeholder, or even a result; a first attempt has none."""
+    bench = Bench()
+    bench.join("w1")
+    bench.submit("a")
+    assert not bench.order("w1").touched
+    bench.feed(reports.Bye("w1", "gone"))
+    bench.join("w2")
+    assert (bench.order("w2").touched, bench.order("w2").accepted) == (True, False)
+
+
+def test_a_touched_job_whose_retries_are_spent_is_rejected_once_nothing_stands_there():
+    """Never accepted, it ends rejected with its own code, after a worker has cleaned up."""
+    bench = Bench(retry_limit=0)
+    bench.join("w1")
+    bench.submit("a")
+    bench.feed(reports.Bye("w1", "gone"))
+    bench.join("w2")
+    bench.report(reports.Returned, "w2", "a", 2, reason="transient", code=201, detail="timeout")
+    assert bench.order("w2").verdict == 201
+    bench.report(reports.Failed, "w2", "a", 3, code=201, detail="timeout")
+    bench.commit()
+    assert (bench.last("a").state, bench.last("a").code) == ("rejected", 201)
 
 
 # --- credit and order

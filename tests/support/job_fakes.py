@@ -181,7 +181,7 @@ def a_job(**changes: Any) -> Job:
         "attempt": 1,
         "payload": payload(),
         "accepted": False,
-        "last": False,
+        "touched": False,
         "verdict": 0,
         "detail": "",
     }

@@ -115,7 +115,7 @@ class LaneDouble:
             "epoch": self.epoch,
             "attempt": 1,
             "accepted": False,
-            "last": False,
+            "touched": False,
             "verdict": 0,
             "detail": "",
         }

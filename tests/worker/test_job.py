@@ -154,13 +154,20 @@ def test_transient_trouble_gives_the_job_back():
     assert late.uploads == [PLACEHOLDER]
 
 
-def test_the_last_attempt_gives_nothing_back():
-    """On the last attempt transient trouble and a crash are final."""
-    slow = SourceUnreachable("503", retryable=True)
-    assert live(a_job(last=True), Script(head_error=slow)).final.KIND == "rejected"
-    bench = live(a_job(last=True), Script(pixels_error=PixelProcessDied()))
-    assert (bench.final.KIND, bench.final.code) == ("failed", 405)
-    assert bench.script.uploads == [PLACEHOLDER, FAILURE]
+def test_a_refused_job_replaces_what_a_lost_attempt_may_have_left():
+    """A refusal uploads nothing, but after a lost attempt a placeholder may stand there."""
+    gone = SourceUnreachable("404")
+    for touched, uploads in ((False, []), (True, [FAILURE])):
+        bench = live(a_job(touched=touched), Script(head_error=gone))
+        assert (bench.final.KIND, bench.final.code) == ("rejected", 201)
+        assert bench.script.uploads == uploads
+
+
+def test_a_touched_job_that_goes_well_is_like_any_other():
+    """After a lost attempt that was not accepted, placeholder and result go up again."""
+    bench = live(a_job(touched=True), Script())
+    assert bench.kinds == ["accepted", "done"]
+    assert bench.script.uploads == [PLACEHOLDER, "result"]
 
 
 def test_a_dead_pixel_process_is_a_crash_of_the_job():
