@@ -20,6 +20,16 @@ _WITHOUT_UNIT = (
 """Their values take a unit (55m, 4G), so their flags may leave it out."""
 
 
+_METAVARS = {
+    "network": "CIDR",
+    "tags": "TAG",
+    "allow_host": "PATTERN",
+    "deny_host": "PATTERN",
+    "root": "DIR",
+    "state": "DIR",
+}
+
+
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
     """Add --config and a flag for each setting named, or for every one.
 
@@ -92,14 +102,9 @@ def _shown(default: object) -> str:
 
 def _metavar(name: str, annotation: Any) -> str:
     """What stands for the value in --help: a unit where the name ends in one, else a kind."""
-    if name.endswith("network"):
-        return "CIDR"
-    if name == "tags":
-        return "TAG"
-    if name in ("allow_host", "deny_host"):
-        return "PATTERN"
-    if "root" in name or name == "state":
-        return "DIR"
+    for ending, kind in _METAVARS.items():
+        if name.endswith(ending):
+            return kind
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
     kinds = get_args(annotation) if get_origin(annotation) is UnionType else (annotation,)
