@@ -54,15 +54,18 @@ class Service:
         flags: more flags for `start`, such as `--retry-limit 1`.
         daemon: whether `start` leaves a daemon behind, as it does by default, or stays in the
             foreground.
+        network: what jobs may reach beside the default.
     """
 
-    def __init__(self, folder: Path, *flags: str, daemon: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, daemon: bool = False, network: str = "127.0.0.0/8"
+    ) -> None:
         self.state = folder / "state"
         self.files = folder / "files"
         self.log_file = self.state / "imgserve.log" if daemon else folder / "service.log"
         self.connection = self.state / "connection.json"
         self.files.mkdir(parents=True)
-        self._flags = flags
+        self._flags = (*flags, "--allow-network", network)
         self._daemon = daemon
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: psutil.Process | None = None
@@ -74,7 +77,7 @@ class Service:
         words = (
             *("start", "-host", "127.0.0.1", "-port", "0", "--broker-port", "0"),
             *("--state", str(self.state), "--file-root", str(self.files)),
-            *("--allow-network", "127.0.0.0/8", "--retry-base-s", "0.05", *self._flags),
+            *("--retry-base-s", "0.05", *self._flags),
         )
         try:
             if self._daemon:
