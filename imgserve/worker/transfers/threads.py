@@ -87,7 +87,7 @@ class CurlThreads:
         session = Session(self._take_handle(key), self._perform)
         self._active.add(session)
         future = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
-        future.add_done_callback(lambda _: self._give_back(key, session))
+        future.add_done_callback(lambda done: self._ended(key, session, done))
         try:
             # Shielded: the thread goes on until it sees the flag, and only then is its handle free.
             return await asyncio.shield(future)
@@ -120,6 +120,11 @@ class CurlThreads:
             if held == key:
                 return self._idle.pop(index)[1]
         return pycurl.Curl()
+
+    def _ended(self, key: tuple[str, ...], session: Session, done: asyncio.Future[Result]) -> None:
+        if not done.cancelled():
+            done.exception()  # of abandoned work nobody asks, and asyncio would log a traceback
+        self._give_back(key, session)
 
     def _give_back(self, key: tuple[str, ...], session: Session) -> None:
         self._active.discard(session)
