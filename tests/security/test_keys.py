@@ -209,9 +209,9 @@ def test_a_broker_whose_authenticator_dies_ends(tmp_path):
         f"sys.exit(main(['broker', '--state={tmp_path}', '--broker-port=0']))\n"
     )
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", program], stderr=log)  # noqa: S603
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=log)
     try:
-        until(lambda: (tmp_path / "connection.json").exists(), DEADLINE_S)
+        until((tmp_path / "connection.json").exists, DEADLINE_S)
         connection = Connection.read(tmp_path / "connection.json")
         assert not is_admitted(zmq.PUSH, connection.jobs, key_of(tmp_path, "local-submitter"))
         assert process.wait(DEADLINE_S) != 0
@@ -237,9 +237,7 @@ def test_a_server_key_that_others_can_read_is_refused(tmp_path, mode):
     keys(tmp_path, "init")
     (tmp_path / "keys" / "server.key").chmod(mode)
     words = [sys.executable, "-m", "imgserve", "broker", f"--state={tmp_path}", "--broker-port=0"]
-    run = subprocess.run(  # noqa: S603
-        words, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    run = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert run.returncode == 78
     assert "chmod 600" in run.stderr
 
@@ -247,7 +245,7 @@ def test_a_server_key_that_others_can_read_is_refused(tmp_path, mode):
 def test_keys_lift_the_refusal_to_bind_beyond_loopback(tmp_path):
     """Without keys the broker says what to do, and ends."""
     words = ["broker", f"--state={tmp_path}", "--broker-port=0", "--broker-host=0.0.0.0"]
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(
         [sys.executable, "-m", "imgserve", *words],
         capture_output=True,
         text=True,
