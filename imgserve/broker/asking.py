@@ -22,7 +22,7 @@ class Asking:
         doubtful: such a worker may have begun any job that waits in the journal.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keyword-only, and six are the limit of the style)
         self,
         *,
         jobs: dict[str, Job],

@@ -44,7 +44,7 @@ class Core:
         doubtful: such a worker may have begun any of the recovered jobs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keyword-only, and six are the limit of the style)
         self,
         *,
         policy: Policy,

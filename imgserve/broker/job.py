@@ -210,6 +210,7 @@ def job_of(row: Row, *, doubtful: bool = False) -> Job:
     """Return the job of a row: waiting, or ended with its terminal state.
 
     Args:
+        row: of the journal.
         doubtful: a worker of a former life may have begun it, and nobody wrote that down.
     """
     progress: dict[str, Any] = msgpack.unpackb(row.progress, use_list=False)
