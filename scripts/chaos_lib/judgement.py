@@ -126,7 +126,8 @@ def _redeliveries(
     brokers = {end.pid for end in service.parts["broker"].ends}
     troubles += [(line["t"], line["t"] + SETTLING_S) for line in crashes if line["pid"] in brokers]
     lines = (line for line in read_lines(service.trace) if line["what"] in ("join", "dispatch"))
-    return redeliveries(lines, deaths, sorted(troubles), settling_s=SETTLING_S)
+    broker_deaths = sorted(end.end_s for end in service.parts["broker"].ends)
+    return redeliveries(lines, deaths, sorted(troubles), broker_deaths)
 
 
 def _unasked_ends(
