@@ -20,6 +20,9 @@ from imgserve.worker.transfers.urls import Target, parse_target
 Option = tuple[int, Any]
 
 BUFFER_BYTES = 256 * 1024
+# Of headers or FTP replies. Curl bounds the former by itself, but not the latter: a server that
+# greets without end would fill the worker's memory until the fetch times out.
+LINES_LIMIT_BYTES = 1_000_000
 
 # The wheel's libcurl looks for certificates where its own build machine had them.
 _SYSTEM_CERTIFICATES = (
@@ -47,6 +50,7 @@ class Exchange:
     cancelled: bool = False
     # Header lines as they came: most are never asked for, so they are read when they are.
     _lines: list[bytes] = field(default_factory=list)
+    _lines_bytes: int = 0
     _head: list[bytes] = field(default_factory=list)
     _replies: list[int] = field(default_factory=list)
     _status: int = 0
@@ -90,7 +94,7 @@ class Exchange:
                 curl.setopt(pycurl.USERNAME, self.target.username.encode())
                 curl.setopt(pycurl.PASSWORD, self.target.password.encode())
             curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
-            curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+            curl.setopt(pycurl.HEADERFUNCTION, self._on_line)
             if base.judges_addresses:
                 curl.setopt(pycurl.OPENSOCKETFUNCTION, self._opener(base.rules))
                 curl.setopt(pycurl.PREREQFUNCTION, self._gate(base.rules))
@@ -104,7 +108,10 @@ class Exchange:
         """Keep what curl knows at the end of the transfer."""
         self._read_lines()
         self._status = curl.getinfo(pycurl.RESPONSE_CODE)
-        self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
+        try:
+            self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
+        except pycurl.error:  # of a URL that curl cannot even repeat
+            self.effective_url = self.target.url
         self.redirect_url = curl.getinfo(pycurl.REDIRECT_URL) or ""
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
 
@@ -147,6 +154,14 @@ class Exchange:
         except TransferFailed as exc:
             self._stopped = exc
             return -1
+        return None
+
+    def _on_line(self, line: bytes) -> int | None:
+        self._lines_bytes += len(line)
+        if self._lines_bytes > LINES_LIMIT_BYTES:
+            self._stopped = TransferFailed("the server's headers or replies have no end")
+            return -1
+        self._lines.append(line)
         return None
 
     def _read_lines(self) -> None:
