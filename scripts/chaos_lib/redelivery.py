@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 
@@ -61,7 +62,7 @@ def redeliveries(
             pid = pids.get(former["incarnation"], 0)
             died_s = died.get(pid, 0.0)
             if former["t"] < died_s < line["t"]:
-                born_s = max((at_s for at_s in broker_deaths if at_s < died_s), default=0.0)
+                born_s = max((at_s for at_s in broker_deaths if at_s < died_s), default=-inf)
                 another = any(
                     born_s < join.at_s < died_s
                     and join.pid != pid
