@@ -290,14 +290,18 @@ class Ledger:
         return [entry for job_id in ids if (entry := self.jobs.get(job_id))]
 
     def _count(self, epoch: str, seq: int, now_s: float) -> None:
-        """A hole in the sequence is a lost event, of whichever job: ask for all."""
+        """A hole in the sequence is a lost event, of whichever job: ask for all.
+
+        A step back is one too: the broker numbers a topic anew once it has lost its listener, and
+        what it said until the connection was back is lost.
+        """
         self.hear_life(epoch, now_s)
-        if seq > self._seq + 1:
+        if seq > self._seq + 1 or seq < self._seq:
             self.gaps += 1
             for job_id in list(self.jobs):
                 if job_id not in self._to_submit:
                     self._to_replay[job_id] = None
-        self._seq = max(self._seq, seq)
+        self._seq = seq
 
     def _acknowledge(self, entry: Entry) -> None:
         if entry.payload is not None:

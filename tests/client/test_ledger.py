@@ -119,7 +119,9 @@ def test_a_recovery_is_paced():
     assert sizes == [10, 10, 5]
 
 
-@pytest.mark.parametrize(("seqs", "gaps"), [((1, 2), 0), ((1, 3), 1), ((2,), 1), ((1, 1), 0)])
+@pytest.mark.parametrize(
+    ("seqs", "gaps"), [((1, 2), 0), ((1, 3), 1), ((2,), 1), ((1, 1), 0), ((1, 2, 1), 1)]
+)
 def test_a_hole_in_the_sequence_asks_for_all_that_is_outstanding(seqs, gaps):
     """The lost event may have been of any job; a repeated one is no hole."""
     ledger = heard()
