@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import imgserve
-from imgserve.commands import dead, keys, parts, restart, start, status, stop, submit, top, token
+from imgserve.commands import (
+    connection,
+    dead,
+    keys,
+    parts,
+    restart,
+    start,
+    status,
+    stop,
+    submit,
+    token,
+    top,
+)
 from imgserve.commands.exit_codes import CommandFailed, ExitCode, UsageError
 from imgserve.commands.parser import Command, parse, suggestion, two_dashes
 from imgserve.errors import ConfigError
@@ -64,6 +76,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         keys.COMMAND,
         token.COMMAND,
         top.COMMAND,
+        connection.COMMAND,
         *parts.COMMANDS,
         Command("version", "print the version", "Print the version.", _nothing, _version),
         Command("help", "explain a command", "Explain a command, or all.", _help_arguments, _help),
@@ -95,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """Return the list of commands."""
-    lines = [f"  {command.name:<9} {command.summary}" for command in COMMANDS.values()]
+    lines = [f"  {command.name:<10} {command.summary}" for command in COMMANDS.values()]
     return "\n".join([_HEAD, "commands:", *lines, _FOOT])
 
 

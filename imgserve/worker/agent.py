@@ -23,7 +23,7 @@ from imgserve.protocol.reports import Hello
 from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.fence import Fence, running_fence
 from imgserve.worker.link import Link
-from imgserve.worker.liveness import Liveness
+from imgserve.worker.liveness import Liveness, Systemd
 from imgserve.worker.parts import (
     build_capacity,
     build_pixel_settings,
@@ -73,7 +73,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
         log.error("%s", lack)
         return EXIT_NO_FONTS
     try:
-        liveness = Liveness(settings.liveness_file)
+        systemd = Systemd(os.environ.get("NOTIFY_SOCKET", ""))
+        liveness = Liveness(settings.liveness_file, systemd)
     except ConfigError as exc:
         log.error("%s", exc)  # noqa: TRY400 - the sentence says it all
         return EXIT_CANNOT_CREATE
@@ -87,6 +88,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
             log.error("no pixel process came up: %s", exc)  # noqa: TRY400 - the process said why
             return EXIT_NO_PIXELS
         try:
+            systemd.ready()
             limits = build_source_limits(settings)
             tools = Tools(transfers=transfers, pixels=pool, memory=memory, limits=limits)
             agent = Agent(
@@ -101,7 +103,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
 class Agent:
     """Lives one incarnation after the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made in one place, by name
         self,
         settings: Settings,
         tools: Tools,
@@ -229,6 +231,7 @@ class Agent:
         retirement = Retirement(self._settings, born_s=clock(), luck=random.random())  # noqa: S311
         alone_since_s = clock()
         while self._leave is None:
+            self._liveness.systemd.alive()
             session = self._session
             with_broker = session is not None and session.welcomed
             if session is not None and with_broker:
@@ -251,6 +254,7 @@ class Agent:
         if self._leave.exit_code != os.EX_OK:
             log.error("giving up: %s", self._leave.reason)
         self._leaving.set()
+        self._liveness.systemd.leaving(self._leave.reason)
         if self._session is not None:
             self._session.drain(self._leave.reason)
         await self._stay_alive()
@@ -259,6 +263,7 @@ class Agent:
         """A long drain is life, too."""
         while True:
             await asyncio.sleep(WATCH_S)
+            self._liveness.systemd.alive()
             if self._session is not None:
                 self._liveness.renewed(self._session.lease_end_s)
 
