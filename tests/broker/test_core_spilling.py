@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from imgserve.broker.job import Job
+from imgserve.broker.line import Line
+from imgserve.broker.states import Phase
 from imgserve.protocol import reports
 from tests.broker.core_bench import Bench
 
@@ -133,3 +136,16 @@ def test_the_line_counts_what_waits_everywhere():
     assert len(bench.core.line) == 8
     assert bench.core.line.on_disk
     assert bench.core.line.ready_count
+
+
+def test_a_spill_never_moves_the_horizon_forward():
+    """What lies on disk between the old one and the new would never be read."""
+    held: dict[str, Job] = {}
+    line = Line(window=1, jobs=held)
+    line.horizon, line.on_disk = (0.0, "x"), 3
+    for rank in (5.0, 6.0, 7.0):
+        job = Job(f"j{rank}", ("t",), 0, rank, b"", b"", phase=Phase.QUEUED)
+        held[job.job_id] = job
+        line.add(job)
+    assert len(held) == 1
+    assert line.horizon == (0.0, "x")

@@ -417,6 +417,7 @@ def test_a_journal_that_only_refused_jobs_finds_room_by_itself(path, full_disk):
         full_disk().full = True
         desk.put(append("a"))
         desk.wait(act.AppendFailed)
+        assert not any(isinstance(event, act.Appended) for event in desk.events)
         assert desk.journal.failing
         full_disk().full = False
         until(lambda: not desk.journal.failing)
