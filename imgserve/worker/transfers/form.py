@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from urllib.parse import urldefrag, urljoin
+
+from imgserve.worker.transfers.html import Attributes, tags
 
 _ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 
@@ -43,14 +44,17 @@ def find_form(page: bytes, charset: str, page_url: str, field_name: str) -> Uplo
     except LookupError:
         text = page.decode("utf-8", "replace")
     finder = _FormFinder(field_name)
-    finder.feed(text)
-    finder.close()
+    for name, given in tags(text):
+        finder.take(name, given)
     form = finder.found()
     if form is None:
         return None
-    base = urljoin(page_url, finder.base)
-    action = urljoin(base, form.action) if form.action.strip() else page_url
-    return UploadForm(urldefrag(action)[0], tuple(form.hidden))
+    try:
+        base = urljoin(page_url, finder.base)
+        action = urldefrag(urljoin(base, form.action) if form.action.strip() else page_url)[0]
+    except ValueError:  # what the page names is no URL
+        return None
+    return UploadForm(action, tuple(form.hidden))
 
 
 def multipart(
@@ -89,11 +93,10 @@ def _escape(name: str) -> str:
     return name
 
 
-class _FormFinder(HTMLParser):
+class _FormFinder:
     """Collects the forms of a page; inputs belong to the form that is open."""
 
     def __init__(self, field_name: str) -> None:
-        super().__init__(convert_charrefs=True)
         self.base = ""
         self._field_name = field_name
         self._forms: list[_OpenForm] = []
@@ -102,10 +105,11 @@ class _FormFinder(HTMLParser):
     def found(self) -> _OpenForm | None:
         return next((form for form in self._forms if form.has_file_field and form.posts), None)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+    def take(self, tag: str, given: Attributes) -> None:
         if tag == "base" and not self.base:
             self.base = given.get("href", "")
+        elif tag == "/form":
+            self._inside = False
         elif tag == "form" and not self._inside:
             posts = given.get("method", "").strip().lower() == "post"
             self._forms.append(_OpenForm(given.get("action", ""), posts))
@@ -113,11 +117,7 @@ class _FormFinder(HTMLParser):
         elif tag == "input" and self._inside:
             self._take_input(given)
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
-            self._inside = False
-
-    def _take_input(self, given: dict[str, str]) -> None:
+    def _take_input(self, given: Attributes) -> None:
         kind, name = given.get("type", "").strip().lower(), given.get("name", "")
         form = self._forms[-1]
         if kind == "hidden" and name:

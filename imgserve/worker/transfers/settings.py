@@ -38,7 +38,7 @@ class TransferSettings:
     # Threads, as libcurl waits for FTP's last reply without giving the event loop back.
     ftp_transfers: int = 16
     # A page with an upload form is small; what is longer is not read for forms.
-    form_page_limit_bytes: int = 1_000_000
+    form_page_limit_bytes: int = 256 * 1024
     # How long a form's action and hidden fields are trusted without reading its page again.
     form_memory_s: float = 300
     forms_remembered: int = 256

@@ -66,7 +66,7 @@ def parse_target(url: str) -> Target:
     username, password = unquote(username), unquote(password)
     if _CONTROL.search(username + password) or not parts.scheme:
         raise TransferFailed("the URL is malformed")
-    if not host and parts.scheme != "file":
+    if not host and parts.scheme in DEFAULT_PORTS:
         raise TransferFailed("the URL is malformed")
     path, query = parts.path, parts.query
     if parts.scheme not in ("http", "https") and query:
