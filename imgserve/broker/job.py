@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -181,7 +182,8 @@ _PROGRESS: Final = (
 )
 """What of a job outlives the broker; later versions may add names at the end."""
 
-_FRESH: Final[bytes] = msgpack.packb({})
+_progress_of: Final = attrgetter(*_PROGRESS)
+_FRESH: Final[bytes] = msgpack.packb(())
 
 
 def digest_of(payload: bytes) -> bytes:
@@ -192,7 +194,7 @@ def digest_of(payload: bytes) -> bytes:
 def row_of(job: Job) -> Row:
     """Return the row that stands for the job now; a job that ended well keeps no payload."""
     fresh = not (job.attempt or job.state or job.cancelled or job.tag)
-    progress = _FRESH if fresh else msgpack.packb({name: getattr(job, name) for name in _PROGRESS})
+    progress = _FRESH if fresh else msgpack.packb(_progress_of(job))
     keep = job.state is None or job.state is State.FAILED
     return Row(
         job.job_id,
@@ -213,7 +215,9 @@ def job_of(row: Row, *, doubtful: bool = False) -> Job:
         row: of the journal.
         doubtful: a worker of a former life may have begun it, and nobody wrote that down.
     """
-    progress: dict[str, Any] = msgpack.unpackb(row.progress, use_list=False)
+    # Not strict: what an earlier version wrote has fewer names.
+    values = msgpack.unpackb(row.progress, use_list=False)
+    progress: dict[str, Any] = dict(zip(_PROGRESS, values, strict=False))
     state = State(row.state)
     if doubtful and not state.terminal:
         progress["touched"] = True
@@ -226,5 +230,5 @@ def job_of(row: Row, *, doubtful: bool = False) -> Job:
         payload=row.payload,
         phase=Phase.ENDED if state.terminal else Phase.QUEUED,
         state=state if state.terminal else None,
-        **{name: progress[name] for name in _PROGRESS if name in progress},
+        **progress,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from imgserve.errors import ProtocolError
@@ -34,7 +35,13 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
 
 def is_identifier(value: object) -> bool:
     """Tell whether a value can be a job id, a topic, an incarnation or an epoch."""
-    return isinstance(value, str) and _IDENTIFIER.match(value) is not None
+    return type(value) is str and _is_well_formed(value)
+
+
+@lru_cache(maxsize=16_384)
+def _is_well_formed(text: str) -> bool:
+    # Remembered: the same ids come again and again, a dozen times for each job.
+    return _IDENTIFIER.match(text) is not None
 
 
 def identifier(name: str, value: object) -> None:
