@@ -53,7 +53,7 @@ def _attributes(text: str, offset: int) -> tuple[Attributes, int]:
     given: Attributes = {}
     while name := _NAME.match(text, offset):
         value, offset = _value(text, name.end()) if name[2] else ("", name.end())
-        given.setdefault(name[1].lower(), unescape(value))
+        given.setdefault(name[1].lower(), unescape(value) if "&" in value else value)
     end = _END.match(text, offset)
     return given, end.end() if end else len(text)
 
