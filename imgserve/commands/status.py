@@ -127,6 +127,7 @@ def document(seen: Seen, settings: Settings) -> dict[str, Any]:
         "broker_answers": seen.figures is not None,
         "epoch": figures.get("epoch"),
         "uptime_s": figures.get("uptime_s"),
+        "descriptors": figures.get("descriptors", {}),
         "workers": [dict(worker) for worker in figures.get("workers", ())],
         "departed": [dict(worker) for worker in figures.get("departed", ())],
         "queue": {

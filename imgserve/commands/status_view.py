@@ -56,6 +56,9 @@ def details(status: Mapping[str, Any]) -> list[str]:
         lines += [f"{name}: {had}" for name, had in status["machine"].items() if had is not True]
     if not status["broker_answers"]:
         return [*lines, "the broker does not answer: workers and queue are unknown"]
+    if status.get("descriptors", {}).get("low"):
+        used = "{open} of {limit}".format(**status["descriptors"])
+        lines.append(f"the broker has {used} descriptors in use: soon nobody can connect")
     queue = status["queue"]
     lines.append(
         f"queue {queue['queue_length']}, in flight {queue['in_flight']}, "
