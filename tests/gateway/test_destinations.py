@@ -1,0 +1,73 @@
+"""Patterns of destinations: part by part, whatever the spelling."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgserve.gateway.destinations import Pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url"),
+    [
+        ("https://cdn.net/out/", "https://cdn.net/out/a.png"),
+        ("https://cdn.net/out", "https://cdn.net/out"),
+        ("https://cdn.net", "https://cdn.net/any/where.png?x=1"),
+        ("https://cdn.net:443/", "https://CDN.net/a"),
+        ("https://cdn.net/", "https://user:pw@cdn.net:443/a"),
+        ("https://*.cdn.net/", "https://a.b.cdn.net/x"),
+        ("ftp://*/in/", "ftp://anything.org/in/x.png"),
+        ("http://[::1]:8080/", "http://[::1]:8080/x"),
+        ("file:///srv/out", "file:///srv/out/x.png"),
+        ("file:///srv/out", "file://localhost/srv/out/x.png"),
+        ("https://cdn.net/a b/", "https://cdn.net/a%20b/c"),
+    ],
+)
+def test_what_is_within_a_pattern_is_permitted(pattern, url):
+    """Default ports, case of the host, encoding and user info make no difference."""
+    assert Pattern.parse(pattern).permits(url)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url"),
+    [
+        ("https://cdn.net/out/", "http://cdn.net/out/a"),
+        ("https://cdn.net/out/", "https://cdn.net/outer/a"),
+        ("https://cdn.net/out/", "https://cdn.net/a?/out/"),
+        ("https://cdn.net/out/", "https://cdn.net/a#/out/"),
+        ("https://cdn.net/out/", "https://cdn.net/out/../a"),
+        ("https://cdn.net/out/", "https://cdn.net/out/%2E./a"),
+        ("https://cdn.net/out/", "https://cdn.net/out/%252e%252e/a"),
+        ("https://cdn.net/out/", "https://cdn.net/out/..\\a"),
+        ("https://cdn.net/out/", "https://cdn.net/out/..;v=1/a"),
+        ("https://cdn.net/", "https://cdn.net.evil.org/"),
+        ("https://cdn.net/", "https://cdn.net@evil.org/"),
+        ("https://cdn.net/", "https://cdn.net:444/"),
+        ("https://cdn.net/", "https://cdn.net.:443/"),
+        ("https://*.cdn.net/", "https://cdn.net/"),
+        ("https://*.cdn.net/", "https://evilcdn.net/"),
+        ("https://*.cdn.net/", "https://evil.org%2f.cdn.net/"),
+        ("https://*.cdn.net/", "https://evil.org%23.cdn.net/"),
+        ("https://*.cdn.net/", "https://evil.org\\.cdn.net/"),
+        ("https://cdn.net/", "https://cdn.net:port/"),
+        ("file:///srv/out", "file:///srv/output/a"),
+        ("file:///srv/out", "file:///srv/out/../a"),
+    ],
+)
+def test_what_only_looks_like_it_is_not(pattern, url):
+    """Text is never compared with text."""
+    assert not Pattern.parse(pattern).permits(url)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "", "cdn.net/out", "gopher://cdn.net/", "https:///out", "https://c*n.net/",
+        "https://cdn.net/*", "https://u:p@cdn.net/", "https://cdn.net/a?b", "https://cdn.net/a/../b",
+        "file://host/a", "https://cdn.net:99999/",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_is_none_is_refused(pattern):
+    """When the file is read, not when it fails to match."""
+    with pytest.raises(ValueError, match="."):
+        Pattern.parse(pattern)
