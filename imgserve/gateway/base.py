@@ -13,6 +13,7 @@ from tornado.web import RequestHandler, stream_request_body
 from imgserve.errors import CODES, ServiceUnavailable
 from imgserve.gateway.service import Service
 from imgserve.gateway.tokens import Token
+from imgserve.request import REQUEST_LIMIT_BYTES
 
 BODY_KEPT_BYTES: Final = 1024 * 1024
 """Of a body, what is kept to be judged in full; far over the 64 KiB that may pass (code 117)."""
@@ -46,6 +47,8 @@ class Handler(RequestHandler):
         self.token: Token | None = None
         self.body = bytearray()
         self.body_bytes = 0
+        self.dropped = False
+        self._drawn_bytes = 0
         self._first = b""
 
     def set_default_headers(self) -> None:
@@ -92,14 +95,38 @@ class Handler(RequestHandler):
         """No cookies, no forgery: nothing to check."""
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep a body up to BODY_KEPT_BYTES; of a longer one only its first character counts."""
+        """Keep a body up to BODY_KEPT_BYTES while there is room, else only its first character."""
         self.body_bytes += len(chunk)
         if not self._first:
             self._first = chunk.lstrip(_WHITE)[:1]
-        if self.body_bytes <= BODY_KEPT_BYTES:
+        if not self.dropped and self.body_bytes <= BODY_KEPT_BYTES and self._draw():
             self.body += chunk
         else:
+            self.dropped = True
             self.body.clear()
+            self._give_back()
+
+    def _draw(self) -> bool:
+        """Take from the process's room what goes over a request that may pass."""
+        more_bytes = max(0, self.body_bytes - REQUEST_LIMIT_BYTES) - self._drawn_bytes
+        if more_bytes > self.service.body_room_bytes:
+            return False
+        self.service.body_room_bytes -= more_bytes
+        self._drawn_bytes += more_bytes
+        return True
+
+    def _give_back(self) -> None:
+        self.service.body_room_bytes += self._drawn_bytes
+        self._drawn_bytes = 0
+
+    def on_finish(self) -> None:
+        """Make room for other bodies."""
+        self._give_back()
+
+    def on_connection_close(self) -> None:
+        """Make room for other bodies: a client that is gone finishes nothing."""
+        self.body.clear()
+        self._give_back()
 
     @property
     def looks_like_object(self) -> bool:

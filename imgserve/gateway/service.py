@@ -22,6 +22,9 @@ FAREWELL_S: Final = 10.0
 SETTLE_S: Final = 1.0
 """For the last answers to be written before connections close."""
 
+BODIES_KEPT_BYTES: Final = 64 * 1024 * 1024
+"""For what all bodies that arrive now have over 64 KiB: slow uploads must not fill the memory."""
+
 RECENT_S: Final = 0.1
 """A probe's answer may be this old; load balancers ask every few seconds."""
 
@@ -44,6 +47,7 @@ class Service:
         self.client = client
         self.tokens = tokens
         self.metrics = HttpMetrics()
+        self.body_room_bytes = BODIES_KEPT_BYTES
         self.draining = False
         self._waiting: set[asyncio.Task[object]] = set()
         self._late = False

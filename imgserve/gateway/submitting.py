@@ -11,7 +11,7 @@ from tornado.web import Finish
 from imgserve.client.ledger import Entry
 from imgserve.client.submission import prepare
 from imgserve.errors import RequestInvalid, RequestUnparsable
-from imgserve.gateway.base import BODY_KEPT_BYTES, Handler
+from imgserve.gateway.base import Handler
 from imgserve.protocol.checks import is_identifier
 from imgserve.protocol.jobs import PRIORITY_HIGH, PRIORITY_LOW
 from imgserve.request import REQUEST_LIMIT_BYTES, parse, quoted
@@ -36,7 +36,7 @@ class SubmitHandler(Handler):
 
         Raises: RequestUnparsable; RequestInvalid, with 115 for a header that is not allowed.
         """
-        if self.body_bytes > BODY_KEPT_BYTES:
+        if self.dropped:
             if not self.looks_like_object:
                 raise RequestUnparsable("the body is not a JSON object")
             raise RequestInvalid(
@@ -65,6 +65,7 @@ class SubmitHandler(Handler):
 
     def on_connection_close(self) -> None:
         """Drop the wait of a client that is gone; its job goes on."""
+        super().on_connection_close()
         if self._task is not None:
             self._task.cancel()
 

@@ -69,5 +69,5 @@ def test_what_only_looks_like_it_is_not(pattern, url):
 )  # fmt: skip
 def test_a_pattern_that_is_none_is_refused(pattern):
     """When the file is read, not when it fails to match."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Pattern.parse(pattern)

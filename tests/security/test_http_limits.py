@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
+import psutil
 import pytest
 
 from tests.security.keyed import is_hung_up, many
@@ -30,6 +32,7 @@ def gateway(tmp_path_factory):
 
 
 def dial(gateway) -> socket.socket:
+    """Open a connection."""
     return socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
 
 
@@ -146,6 +149,25 @@ def test_connections_over_the_limit_are_closed_at_once(gateway):
             continue
     assert answer is not None
     assert answer.status == 200
+
+
+def test_slow_large_bodies_do_not_fill_the_memory(tmp_path):
+    """All together they have a limit; what is over it still hears its verdict."""
+    head = HEAD + b"Content-Length: 1000001\r\n\r\n"
+    process = psutil.Process()
+    with (
+        BrokerDouble(tmp_path) as double,
+        GatewayRun(double.path) as roomy,
+        contextlib.ExitStack() as stack,
+    ):
+        before_bytes = process.memory_info().rss
+        slow = [stack.enter_context(dial(roomy)) for _ in range(200)]
+        for connection in slow:
+            connection.sendall(head + b"{" + bytes(999_999))
+        assert roomy.post(REQUEST).status == 200
+        slow[-1].sendall(b"}")
+        assert b'"code": 117' in slow[-1].recv(4096)
+        assert process.memory_info().rss - before_bytes < 130_000_000
 
 
 def test_every_answer_has_the_security_headers(gateway):

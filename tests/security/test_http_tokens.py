@@ -33,6 +33,7 @@ def token(state, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
+    """A scripted broker."""
     with BrokerDouble(tmp_path_factory.mktemp("tokens")) as double:
         yield double
 
@@ -57,6 +58,7 @@ def gateway(broker, made):
 
 
 def bearer(value: str) -> dict[str, str]:
+    """The header of a token."""
     return {"Authorization": f"Bearer {value}"}
 
 
@@ -188,6 +190,7 @@ def test_the_file_holds_no_token(broker, made):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
+    """A certificate for localhost."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
@@ -227,9 +230,9 @@ def test_old_tls_is_refused(secure):
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLS"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLS"):
         context.minimum_version = ssl.TLSVersion.TLSv1
     with (
         socket.create_connection(("127.0.0.1", secure.port), timeout=10) as plain,
