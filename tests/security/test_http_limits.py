@@ -170,6 +170,17 @@ def test_slow_large_bodies_do_not_fill_the_memory(tmp_path):
         assert process.memory_info().rss - before_bytes < 130_000_000
 
 
+def test_room_for_bodies_comes_back(tmp_path):
+    """When they have their verdict, and when their clients are gone."""
+    body = b"{" + bytes(900_000)
+    head = HEAD + b"Content-Length: 1000001\r\n\r\n"
+    with BrokerDouble(tmp_path) as double, GatewayRun(double.path) as roomy:
+        for _ in range(60):
+            with dial(roomy) as connection:
+                connection.sendall(head + body)
+            assert roomy.post(body).json == {"msg": "request parse error"}
+
+
 def test_every_answer_has_the_security_headers(gateway):
     """Errors, too."""
     for method, path in (("GET", "/healthz"), ("GET", "/nowhere"), ("PUT", "/jobs")):
