@@ -16,7 +16,7 @@ from imgserve.worker.pixels.placeholder import placeholder
 from imgserve.worker.pixels.rasterize import rasterize
 from imgserve.worker.pixels.resize import resize
 from imgserve.worker.pixels.settings import PixelSettings
-from imgserve.worker.pixels.svg import check_svg
+from imgserve.worker.pixels.svg import check_svg, load_encodings
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def warm_up(tools: Tools) -> None:
             Image.new(mode, (2 * WARM_UP_PX, 2 * WARM_UP_PX)).save(buffer, kind.value)
             _perform(PixelOperation.RESIZE, kind, buffer.getvalue(), tools)
         _perform(PixelOperation.PLACEHOLDER, kind, b"", tools)
+    load_encodings()
     svg = WARM_UP_SVG % (WARM_UP_TEXT if tools.fonts.generic else b"")
     _perform(PixelOperation.CHECK_SVG, ImageKind.SVG, svg, tools)
     for renderer in Renderer:

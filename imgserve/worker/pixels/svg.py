@@ -26,9 +26,13 @@ ENTITY = re.compile(r"""<!ENTITY\s+([\w.:-]{1,100})\s+("[^"&%<]{0,256}"|'[^'&%<]
 
 DECLARED_ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 # By Python's names; others are not text encodings, or not ones of real files.
-ENCODINGS = re.compile(
-    r"utf-8|utf-16|ascii|iso8859-\d+|cp125\d|koi8-[ru]|shift_jis|euc_jp|gb2312|gbk|gb18030|big5"
-    r"|euc_kr"
+ENCODINGS = frozenset(
+    {
+        *("utf-8", "utf-16", "ascii", "koi8-r", "koi8-u", "shift_jis", "euc_jp", "gb2312", "gbk"),
+        *("gb18030", "big5", "euc_kr"),
+        *(f"iso8859-{part}" for part in range(1, 17) if part != 12),  # a part 12 never came to be
+        *(f"cp{page}" for page in range(1250, 1259)),
+    }
 )
 
 
@@ -114,6 +118,12 @@ def parse(data: bytes, settings: PixelSettings) -> ET.Element:
     return root
 
 
+def load_encodings() -> None:
+    """Load every encoding that is supported: a locked process can read none of them from disk."""
+    for name in ENCODINGS:
+        codecs.lookup(name)
+
+
 def decode(data: bytes) -> str:
     """Decode by the byte order mark, else the declaration, else as UTF-8.
 
@@ -128,10 +138,10 @@ def decode(data: bytes) -> str:
         name = declared[1].decode("ascii") if declared else "utf-8"
     try:
         known = codecs.lookup(name).name
-        if known != "utf-8-sig" and not ENCODINGS.fullmatch(known):
+        if known != "utf-8-sig" and known not in ENCODINGS:
             raise LookupError(known)  # noqa: TRY301
         return data.decode(known)
-    except LookupError as exc:
+    except (LookupError, OSError) as exc:  # OSError: one that was not loaded before the lock
         raise SvgInvalid(f"the SVG's encoding is {name}, which is not supported") from exc
     except UnicodeError as exc:
         raise SvgInvalid(f"the SVG is not encoded in {name}, as it says") from exc

@@ -123,6 +123,22 @@ def test_text_is_drawn_in_a_locked_process(renderer, face):
     asyncio.run(scenario())
 
 
+def test_encodings_are_known_in_a_locked_process():
+    """What can be read is read, and what cannot is refused as not valid, not as a fault."""
+
+    async def scenario() -> None:
+        async with pool_of(1) as pool:
+            for name in ("windows-1251", "koi8-r", "iso-8859-7", "shift_jis", "gb18030", "big5"):
+                declared = f"<?xml version='1.0' encoding='{name}'?>".encode()
+                await pool.check_svg(declared + images.svg())
+            for name in ("zip", "rot13", "base64", "nothing"):
+                declared = f"<?xml version='1.0' encoding='{name}'?>".encode()
+                with pytest.raises(SvgInvalid, match=f"encoding is {name}, which is not supported"):
+                    await pool.check_svg(declared + images.svg())
+
+    asyncio.run(scenario())
+
+
 def test_death_fails_one_job_only():
     """When a process dies under a job, that job is code 405; others go on, and it is replaced."""
 
