@@ -7,7 +7,6 @@ answers nobody is let in (`ZAP_ENFORCE_DOMAIN`).
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,11 +53,9 @@ class KeyFolder:
 
     def _keys(self, role: Role) -> Iterator[tuple[str, str]]:
         folder = self.path / "permitted" / role
-        for file in os.listdir(folder) if folder.exists() else ():
-            if not file.endswith(".pub"):
-                continue
+        for file in folder.glob("*.pub"):
             try:
-                name, key = checked_name(file.removesuffix(".pub")), (folder / file).read_text()
+                name, key = checked_name(file.stem), file.read_text()
             except (FileNotFoundError, ValueError):  # revoked just now, or no key file at all
                 continue
             if is_public(key.strip()):

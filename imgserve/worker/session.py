@@ -136,6 +136,8 @@ class Session:
             await self._join(wire, moved)
             ending = await self._serve(wire)
             if ending is Ending.DRAINED:
+                # Its jobs go to others with the bye: no upload may run on past it.
+                await self._abandon()
                 wire.send(Bye(self._hello.incarnation, self._last_word or "drained"))
                 wire.linger()
             return ending

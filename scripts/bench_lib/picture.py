@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-import numpy
+import numpy as np
 from PIL import Image
 
 SEED = 7
@@ -16,21 +16,19 @@ def photo(width_px: int, height_px: int) -> Image.Image:
     Source: D. J. Field, Relations between the statistics of natural images and the response
     properties of cortical cells, JOSA A 4 (1987).
     """
-    random = numpy.random.default_rng(SEED)
-    frequency_y = numpy.fft.fftfreq(height_px)[:, None]
-    frequency_x = numpy.fft.rfftfreq(width_px)[None, :]
-    falloff = 1 / numpy.maximum(numpy.hypot(frequency_y, frequency_x), 1 / max(width_px, height_px))
+    random = np.random.default_rng(SEED)
+    frequency_y = np.fft.fftfreq(height_px)[:, None]
+    frequency_x = np.fft.rfftfreq(width_px)[None, :]
+    falloff = 1 / np.maximum(np.hypot(frequency_y, frequency_x), 1 / max(width_px, height_px))
     shared = _field(random, falloff, (height_px, width_px))
     channels = [0.8 * shared + 0.2 * _field(random, falloff, shared.shape) for _ in range(3)]
-    pixels = numpy.clip(128 + 48 * numpy.stack(channels, axis=-1), 0, 255).astype(numpy.uint8)
+    pixels = np.clip(128 + 48 * np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
     return Image.fromarray(pixels, "RGB")
 
 
-def _field(
-    random: numpy.random.Generator, falloff: numpy.ndarray, shape: tuple[int, ...]
-) -> numpy.ndarray:
-    noise = numpy.fft.rfft2(random.standard_normal(shape)) * falloff
-    field = numpy.fft.irfft2(noise, s=shape)
+def _field(random: np.random.Generator, falloff: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    noise = np.fft.rfft2(random.standard_normal(shape)) * falloff
+    field = np.fft.irfft2(noise, s=shape)
     return field / field.std()
 
 

@@ -97,6 +97,11 @@ def main(path: str, count: int) -> None:
         stub = Stub(context, pusher)
         stubs[stub.incarnation] = stub
         events.subscribe(topic_prefix(stub.incarnation))
+    serve(stubs, events)
+
+
+def serve(stubs: dict[str, Stub], events: zmq.Socket) -> None:
+    """Say hello until welcomed, answer jobs, beat."""
     poller = zmq.Poller()
     poller.register(events, zmq.POLLIN)
     by_lane = {stub.lane: stub for stub in stubs.values()}

@@ -64,7 +64,7 @@ def test_a_long_stop_says_how_many_jobs_are_in_flight(service, http):
     }
     urllib.request.urlopen(service.record.url, json.dumps(request).encode()).close()  # noqa: S310
     command = [sys.executable, "-m", "imgserve", "stop", f"--state={service.state}"]
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as stopping:
         line = next(line for line in stopping.stderr if "in flight" in line)

@@ -58,7 +58,7 @@ def test_a_hanging_broker_does_not_hang_status(service):
     try:
         began_s = time.monotonic()
         status = service.status()
-        assert time.monotonic() - began_s < 6
+        assert time.monotonic() - began_s < 15
         assert (status["running"], status["broker_answers"]) == (True, False)
         assert status["broker"] == broker
         assert "the broker does not answer" in service.run("status").stdout

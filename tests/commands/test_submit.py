@@ -111,7 +111,7 @@ def test_a_pipe_gets_no_bar(running, pictures):
 def _on_a_terminal(*words):
     """Run a command with stderr on a pseudo-terminal."""
     leader, follower = pty.openpty()
-    process = subprocess.run(  # noqa: S603
+    process = subprocess.run(
         [sys.executable, "-m", "imgserve", *words],
         env=environment() | {"TERM": "xterm"},
         stdout=subprocess.PIPE,

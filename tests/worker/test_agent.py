@@ -244,9 +244,7 @@ def test_a_drain_ends_in_time(broker, tmp_path, http):
     body = noise(100)  # longer than the head that is waited for
     slow = Reply(body=body, gate=threading.Event(), gate_at=len(body) - 5)
     http.script["/begun.png"] = [slow]
-    with WorkerProcess(
-        broker.connection_file, tmp_path / "log", drain_timeout_s=0.3
-    ) as worker:
+    with WorkerProcess(broker.connection_file, tmp_path / "log", drain_timeout_s=0.3) as worker:
         broker.expect(Beat)
         broker.give("begun", resize(http.url("/begun.png"), http.url("/out.png")))
         broker.expect(Accepted)

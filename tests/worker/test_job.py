@@ -202,9 +202,7 @@ def test_a_failure_placeholder_that_fails_is_only_noted():
     script = Script(pixels_error=PixelsFailed("bad pixels"), failed_error=UploadFailed("full disk"))
     failed = live(a_job(), script).final
     assert failed.code == 401
-    assert failed.detail == (
-        "bad pixels (the placeholder could not be replaced: full disk)"
-    )
+    assert failed.detail == ("bad pixels (the placeholder could not be replaced: full disk)")
 
 
 @pytest.mark.parametrize("name", ["render_text_error", "failed_error"])

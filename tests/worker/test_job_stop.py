@@ -93,9 +93,7 @@ def test_a_cancel_during_the_last_upload_comes_too_late():
 
 def test_cancelling_twice_is_cancelling_once():
     """A second cancellation does not stop the failure placeholder."""
-    bench = stopped_at(
-        f"upload {FAILURE}", cancel, pixels_error=PixelsFailed("no")
-    )
+    bench = stopped_at(f"upload {FAILURE}", cancel, pixels_error=PixelsFailed("no"))
     assert (bench.final.code, bench.script.uploads) == (401, [PLACEHOLDER, FAILURE])
 
 

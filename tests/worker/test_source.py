@@ -68,9 +68,7 @@ class _Download:
             raise SourceTooLarge
 
 
-def fetched(
-    server: Server, budget: MemoryBudget, take: Callable[[Source], Awaitable[Any]]
-) -> Any:
+def fetched(server: Server, budget: MemoryBudget, take: Callable[[Source], Awaitable[Any]]) -> Any:
     """Open a source of at most 1,000 bytes and take something of it."""
 
     async def life() -> Any:

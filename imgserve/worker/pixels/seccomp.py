@@ -50,8 +50,9 @@ MACHINES = {
     "aarch64": Machine(
         0xC00000B7,
         {
-            "fcntl": 25, "faccessat": 48, "faccessat2": 439, "openat": 56, "close": 57, "lseek": 62, "read": 63, "write": 64,
-            "readv": 65, "writev": 66, "pread64": 67, "newfstatat": 79, "fstat": 80, "exit": 93,
+            "fcntl": 25, "faccessat": 48, "faccessat2": 439, "openat": 56, "close": 57, "lseek": 62,
+            "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67, "newfstatat": 79,
+            "fstat": 80, "exit": 93,
             "exit_group": 94, "futex": 98, "set_robust_list": 99, "clock_gettime": 113,
             "clock_nanosleep": 115, "sched_getaffinity": 123, "sched_yield": 124,
             "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139,

@@ -1,4 +1,4 @@
-"""W8: does a job cost the same after many, and do pixel processes add up?"""
+"""W8: whether a job costs the same after many, and whether pixel processes add up."""
 
 from __future__ import annotations
 

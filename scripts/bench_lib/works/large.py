@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 from bench_lib import bare, drive
 from bench_lib.picture import jpeg, png
 from bench_lib.report import Figure

@@ -163,7 +163,8 @@ def test_no_system_call_twice():
     """Two names of one number would mean that one of them was mistyped."""
     for target in seccomp.MACHINES.values():
         assert len(set(target.calls.values())) == len(target.calls)
-    assert set(seccomp.MACHINES["x86_64"].calls) == set(seccomp.MACHINES["aarch64"].calls)
+    # Calls that the younger architecture never had, such as access, stand in the older's alone.
+    assert set(seccomp.MACHINES["x86_64"].calls) >= set(seccomp.MACHINES["aarch64"].calls)
 
 
 def test_jumps_stay_inside():
