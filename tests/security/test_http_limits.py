@@ -175,7 +175,7 @@ def test_room_for_bodies_comes_back(tmp_path):
     body = b"{" + bytes(900_000)
     head = HEAD + b"Content-Length: 1000001\r\n\r\n"
     with BrokerDouble(tmp_path) as double, GatewayRun(double.path) as roomy:
-        for _ in range(60):
+        for _ in range(90):  # over BODIES_KEPT_BYTES together
             with dial(roomy) as connection:
                 connection.sendall(head + body)
             assert roomy.post(body).json == {"msg": "request parse error"}
