@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from imgserve.worker.transfers.hosts import HostRules, judge_host
 from imgserve.worker.transfers.policy import AddressRules, judge
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import Facts, TransferFailed
-from imgserve.worker.transfers.urls import Target, parse_target
+from imgserve.worker.transfers.urls import DEFAULT_PORTS, Target, parse_target
 
 Option = tuple[int, Any]
 
@@ -23,6 +24,11 @@ BUFFER_BYTES = 256 * 1024
 # Of headers or FTP replies. Curl bounds the former by itself, but not the latter: a server that
 # greets without end would fill the worker's memory until the fetch times out.
 LINES_LIMIT_BYTES = 1_000_000
+
+# What the kernel still holds of an upload that is given up must not leave any more: over a link
+# that was cut it would arrive when the link is back, minutes later, and put a placeholder over a
+# result. An upload that ended well was answered, so there is nothing left to drop.
+_DROP_AT_CLOSE = struct.pack("ii", 1, 0)  # l_onoff, l_linger (socket(7))
 
 # The wheel's libcurl looks for certificates where its own build machine had them.
 _SYSTEM_CERTIFICATES = (
@@ -183,9 +189,17 @@ class Exchange:
             if refusal:
                 self._refusal = refusal
                 return int(pycurl.SOCKET_BAD)
-            return _LentSocket(family, kind, protocol)
+            lent = _LentSocket(family, kind, protocol)
+            if self._is_request(address):
+                lent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_AT_CLOSE)
+            return lent
 
         return open_socket
+
+    def _is_request(self, address: tuple[Any, ...]) -> bool:
+        """Whether this is no data connection of FTP: of those the end is the end of the file."""
+        scheme, port = self.target.scheme, self.target.port
+        return scheme in ("http", "https") or address[1] == (port or DEFAULT_PORTS.get(scheme))
 
     def _gate(self, rules: AddressRules) -> Callable[..., int]:
         # curl opens no socket for a connection it kept, so the address is judged again here.
