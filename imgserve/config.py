@@ -283,6 +283,11 @@ class Settings(BaseSettings):
     download_memory_bytes: Count = Field(
         512_000_000, description="memory for sources that a worker holds at once"
     )
+    pixel_memory_bytes: Count | None = Field(
+        None,
+        description="memory for pictures in all pixel processes of a worker; default: 500 MB for "
+        "each, and at least 1 GB, which the largest picture takes",
+    )
     drain_timeout_s: Duration = Field(
         60, description="longest time to finish running jobs when asked to end"
     )

@@ -16,10 +16,11 @@ class MemoryBudget:
     Args:
         total_bytes: for all sources together.
         slots: how many jobs the worker holds at most.
+        own_part: the slots' own memory is the total divided by this; half of it by default.
     """
 
-    def __init__(self, total_bytes: int, slots: int) -> None:
-        self.allowance_bytes = max(1, total_bytes // (2 * slots))
+    def __init__(self, total_bytes: int, slots: int, *, own_part: int = 2) -> None:
+        self.allowance_bytes = max(1, total_bytes // (own_part * slots))
         self._shared_bytes = max(1, total_bytes - slots * self.allowance_bytes)
         self._free_bytes = self._shared_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()

@@ -61,6 +61,7 @@ def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
         svg_limit_bytes=settings.svg_limit_bytes,
         svg_depth_limit=settings.svg_depth_limit,
         jpeg_scan_limit=settings.jpeg_scan_limit,
+        pixel_memory_bytes=settings.pixel_memory_bytes or max(10**9, 5 * 10**8 * processes),
         require_sandbox=settings.require_sandbox,
     )
 

@@ -71,8 +71,9 @@ class Request:
     text: Text = Text.PROCESSING
     renderer: Renderer = Renderer.RESVG
     size_bytes: int = 0
+    memory_bytes: int = 0
 
-    FORMAT = struct.Struct("!BBBBBIIQ")
+    FORMAT = struct.Struct("!BBBBBIIQQ")
 
     def pack(self) -> bytes:
         """Make the header."""
@@ -85,12 +86,14 @@ class Request:
             self.width_px,
             self.height_px,
             self.size_bytes,
+            self.memory_bytes,
         )
 
     @classmethod
     def unpack(cls, header: bytes) -> Request:
         """Read the header; the peer is the worker, which is trusted."""
-        operation, kind, quality, text, renderer, width, height, size = cls.FORMAT.unpack(header)
+        operation, kind, quality, text, renderer, *sizes = cls.FORMAT.unpack(header)
+        width, height, size, memory = sizes
         return cls(
             operation=PixelOperation(operation),
             kind=KINDS[kind],
@@ -100,6 +103,7 @@ class Request:
             width_px=width,
             height_px=height,
             size_bytes=size,
+            memory_bytes=memory,
         )
 
 

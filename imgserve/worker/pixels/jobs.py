@@ -15,11 +15,13 @@ SHORT = frozenset({PixelOperation.CHECK_SVG, PixelOperation.PLACEHOLDER})
 
 @dataclass(eq=False, slots=True)
 class PixelJob:
-    """One request, its bytes, and the future that its caller awaits."""
+    """One request, its bytes, the future that its caller awaits, and the memory it holds."""
 
     asked: Request
     data: bytes
     future: asyncio.Future[Rendered]
+    reserved_bytes: int = 0
+    running: bool = False
 
 
 class JobQueue:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from imgserve.errors import PixelProcessDied, PixelsTimedOut, ProtocolError, SourceTooLarge
 from imgserve.request import ImageKind, Renderer
+from imgserve.worker.budget import MemoryBudget
+from imgserve.worker.pixels import memory
 from imgserve.worker.pixels.cache import PlaceholderCache, PlaceholderKey
 from imgserve.worker.pixels.child import ChildProcess
 from imgserve.worker.pixels.frames import ERRORS, OK, PixelOperation, Reply, Request
@@ -21,6 +24,8 @@ log = logging.getLogger(__name__)
 # A process that dies while it starts will most likely do so again.
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 10.0
+# Most jobs need little and never wait for memory: an eighth is theirs, the rest is for large ones.
+SMALL_JOBS_PART = 8
 
 
 class PixelPool:
@@ -34,6 +39,9 @@ class PixelPool:
         self._settings = settings
         self._queue = JobQueue()
         self._cache = PlaceholderCache(settings.placeholder_cache_bytes, self._render_placeholder)
+        self._memory = MemoryBudget(
+            settings.pixel_memory_bytes, settings.processes, own_part=SMALL_JOBS_PART
+        )
         self._children: set[ChildProcess] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -114,6 +122,7 @@ class PixelPool:
             height_px=height_px,
             quality=self._settings.jpeg_quality,
             size_bytes=len(data),
+            memory_bytes=memory.of_resize(data, width_px, height_px),
         )
         return await self._submit(asked, data)
 
@@ -142,6 +151,7 @@ class PixelPool:
             height_px=height_px,
             renderer=Renderer(renderer or self._settings.renderer),
             size_bytes=len(data),
+            memory_bytes=memory.of_svg(data, width_px, height_px),
         )
         return await self._submit(asked, data)
 
@@ -157,7 +167,10 @@ class PixelPool:
         """
         self._require_size(data, self._settings.svg_limit_bytes)
         asked = Request(
-            operation=PixelOperation.CHECK_SVG, kind=ImageKind.SVG, size_bytes=len(data)
+            operation=PixelOperation.CHECK_SVG,
+            kind=ImageKind.SVG,
+            size_bytes=len(data),
+            memory_bytes=memory.of_svg(data, 0, 0),
         )
         await self._submit(asked, data)
 
@@ -175,6 +188,7 @@ class PixelPool:
             height_px=key.height_px,
             quality=self._settings.jpeg_quality,
             text=key.text,
+            memory_bytes=memory.of_resize(b"", key.width_px, key.height_px),
         )
         return await self._submit(asked, b"")
 
@@ -183,14 +197,27 @@ class PixelPool:
             raise SourceTooLarge(f"the source has {len(data)} bytes; {limit_bytes} are allowed")
 
     async def _submit(self, asked: Request, data: bytes) -> Rendered:
-        job = PixelJob(asked, data, asyncio.get_running_loop().create_future())
+        reserved_bytes, given_bytes = 0, self._memory.allowance_bytes
+        if asked.memory_bytes > given_bytes:
+            given_bytes = reserved_bytes = await self._memory.reserve(asked.memory_bytes)
+        asked = replace(asked, memory_bytes=given_bytes)
+        future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
+        job = PixelJob(asked, data, future, reserved_bytes)
         self._queue.put(job)
         try:
             return await job.future
         finally:
             # Cancelled before it began: it leaves. Cancelled later: its result is dropped, for
-            # the process cannot be stopped without killing it.
+            # the process cannot be stopped without killing it, and it keeps its memory so long.
             self._queue.discard(job)
+            if not job.running:
+                self._give_back_memory(job)
+
+    def _give_back_memory(self, job: PixelJob) -> None:
+        job.running = False
+        size_bytes, job.reserved_bytes = job.reserved_bytes, 0
+        if size_bytes:
+            self._memory.release(size_bytes)
 
     async def _start(self) -> ChildProcess:
         child = ChildProcess(self._settings)
@@ -245,6 +272,7 @@ class PixelPool:
                 self._queue.put(job)
                 return
             self._busy += 1
+            job.running = True
             try:
                 reply, data = await child.call(job.asked, job.data)
             except (TimeoutError, ConnectionError, ProtocolError) as exc:
@@ -255,6 +283,7 @@ class PixelPool:
                 raise
             finally:
                 self._busy -= 1
+                self._give_back_memory(job)
             _settle(job, _outcome(reply, data))
 
     async def _next_job(self, child: ChildProcess) -> PixelJob | None:

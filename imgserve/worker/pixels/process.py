@@ -24,6 +24,8 @@ from imgserve.worker.pixels.operations import OPERATIONS, Tools, warm_up
 from imgserve.worker.pixels.settings import PixelSettings
 
 PR_SET_PDEATHSIG = 1
+# Address space that is not the job's: what the allocator keeps of earlier jobs, and gaps.
+MEMORY_MARGIN_BYTES = 192 * 1024 * 1024
 # resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
 STACK_BYTES = 256 * 1024 * 1024
 EXIT_NO_SANDBOX = 3
@@ -40,6 +42,8 @@ def main(settings: PixelSettings, parent: int) -> int:
     threading.stack_size(STACK_BYTES)
     tools = Tools(settings, load_fonts(settings.font_dirs))
     warm_up(tools)
+    # Read now: a locked process cannot.
+    own_bytes = address_space_bytes() + STACK_BYTES + MEMORY_MARGIN_BYTES
     try:
         report = sandbox.lock(
             memory_limit_bytes=settings.memory_limit_bytes,
@@ -50,7 +54,7 @@ def main(settings: PixelSettings, parent: int) -> int:
         sys.stderr.write(f"{exc}\n")
         return EXIT_NO_SANDBOX
     hello = json.dumps(report).encode()
-    server = threading.Thread(target=serve, args=(link, tools, hello), name="pixels")
+    server = threading.Thread(target=serve, args=(link, tools, hello, own_bytes), name="pixels")
     server.start()
     server.join()
     return 0
@@ -63,7 +67,7 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(link: socket.socket, tools: Tools, hello: bytes) -> None:
+def serve(link: socket.socket, tools: Tools, hello: bytes, own_bytes: int) -> None:
     """Say hello, then answer one request after the other until the stream ends."""
     send(link, Reply.hello(hello), hello)
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
@@ -72,6 +76,7 @@ def serve(link: socket.socket, tools: Tools, hello: bytes) -> None:
         if len(data) < asked.size_bytes:
             return
         limit_cpu(tools.settings)
+        limit_memory(own_bytes + asked.memory_bytes)
         started_s = time.perf_counter()
         status, result = perform(data, asked, tools)
         del data
@@ -94,7 +99,7 @@ def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes]:
     except CodedError as exc:
         return exc.code, detail_bytes(exc.detail)
     except MemoryError:
-        limit_mb = tools.settings.memory_limit_bytes // 1_000_000
+        limit_mb = asked.memory_bytes // 1_000_000
         detail = f"the image needs more than the {limit_mb} MB of memory allowed"
     except UNREADABLE as exc:
         detail = f"the image could not be decoded: {exc}"
@@ -115,6 +120,18 @@ def limit_cpu(settings: PixelSettings) -> None:
     used_s = sum(os.times()[:2])
     limit_s = int(used_s + 2 * settings.pixel_timeout_s) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
+
+
+def limit_memory(size_bytes: int) -> None:
+    """Let the next job take so much address space, all else in the process included."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (min(size_bytes, hard), hard))
+
+
+def address_space_bytes() -> int:
+    """Return the address space that this process has."""
+    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+        return int(statm.read().split()[0]) * resource.getpagesize()
 
 
 def send(link: socket.socket, reply: Reply, data: bytes) -> None:

@@ -65,6 +65,8 @@ class PixelSettings:
         svg_limit_bytes: XML grows about twentyfold as a tree, hence less than for pictures.
         svg_depth_limit: nested elements; resvg recurses, and 256 MB of stack hold thousands.
         jpeg_scan_limit: a progressive JPEG of 4,000 scans costs 20 s; honest ones have about 10.
+        pixel_memory_bytes: what jobs may take in all processes together; each job is given its
+            part of it, and one alone nearly all.
         memory_limit_bytes: RLIMIT_AS of a process: 100 MP of premultiplied RGBA twice, the
             source, the 256 MB stack and the libraries.
         font_dirs: the only folders that a process can read once it is locked.
@@ -82,6 +84,7 @@ class PixelSettings:
     svg_limit_bytes: int = 10_000_000
     svg_depth_limit: int = 500
     jpeg_scan_limit: int = 100
+    pixel_memory_bytes: int = 1_000_000_000
     memory_limit_bytes: int = 2048 * MIB
     font_dirs: tuple[Path, ...] = field(default_factory=system_font_dirs)
     require_sandbox: bool = False

@@ -44,9 +44,12 @@ def test_request_survives():
         text=Text.FAILED,
         renderer=Renderer.CAIROSVG,
         size_bytes=2**40,
+        memory_bytes=3,
     )
     assert Request.unpack(asked.pack()) == asked
-    assert asked.pack() == bytes.fromhex("0203 3d01 01 00004e20 00000001 0000010000000000")
+    assert asked.pack() == bytes.fromhex(
+        "0203 3d01 01 00004e20 00000001 0000010000000000 0000000000000003"
+    )
 
 
 def test_reply_survives():
