@@ -88,17 +88,11 @@ class Lanes:
         raise NoLaneError(f"every lane port from {self._first_port} to {LAST_PORT} is in use")
 
     def send(self, incarnation: str, frame: bytes) -> None:
-        """Send a frame down a lane, now or as soon as it takes it."""
-        lane = self._sockets.get(incarnation)
-        if lane is None:
-            return
-        outbox = self._outboxes.get(incarnation)
-        if outbox is None:
-            try:
-                lane.send(frame, zmq.NOBLOCK)
-            except zmq.Again:
-                self._outboxes[incarnation] = deque((frame,), maxlen=OUTBOX_LIMIT)
-        else:
+        """Take a frame for a lane; it goes out with the next flush that the lane can take it in."""
+        if incarnation in self._sockets:
+            outbox = self._outboxes.get(incarnation)
+            if outbox is None:
+                outbox = self._outboxes[incarnation] = deque(maxlen=OUTBOX_LIMIT)
             outbox.append(frame)
 
     def flush(self) -> None:
