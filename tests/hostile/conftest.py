@@ -1,5 +1,8 @@
-"""One service for the whole suite, watched: no worker dies, memory stays bounded, nothing denied
-is touched, and a plain job right after each case succeeds."""
+"""One service for the whole suite, watched.
+
+No worker dies, memory stays bounded, nothing denied is touched, and a plain job right after each
+case succeeds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -39,7 +42,7 @@ class Memory:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

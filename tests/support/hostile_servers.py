@@ -193,7 +193,7 @@ class FtpScript:
         with contextlib.ExitStack() as exits:
             listener: socket.socket | None = None
             while words := peer.line().split():
-                command = words[0].decode().upper()
+                command = words[0].decode("latin-1").upper()
                 if not self.before.get(command, lambda _: True)(peer):
                     return
                 if command in self.replies:
