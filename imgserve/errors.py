@@ -69,6 +69,10 @@ class ConfigError(ImgserveError):
     """Raised when a setting is wrong; the text names the setting, its value and what is allowed."""
 
 
+class StateUnwritable(ImgserveError):
+    """Raised when the state folder has no room, or this user may not write there."""
+
+
 class ProtocolError(ImgserveError):
     """Raised when a message breaks the protocol: wrong version, kind, shape, type or size."""
 

@@ -29,6 +29,7 @@ class Lanes:
         host: the address to bind.
         advertise: the host name that workers connect to.
         first_port: the first port to try; 0: any free one.
+        last_port: the last one.
         server_key: the broker's, None where everyone may connect.
     """
 
@@ -39,6 +40,7 @@ class Lanes:
         host: str,
         advertise: str,
         first_port: int,
+        last_port: int = LAST_PORT,
         server_key: ServerKey | None = None,
     ) -> None:
         self._context = context
@@ -46,6 +48,7 @@ class Lanes:
         self._host = host
         self._advertise = advertise
         self._first_port = first_port
+        self._last_port = last_port
         self._next_port = first_port
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._outboxes: dict[str, deque[bytes]] = {}
@@ -75,9 +78,9 @@ class Lanes:
         if not self._first_port:
             return int(lane.bind_to_random_port(f"tcp://{self._host}"))
         # Round and round: a worker of a former life may still call at the port it had.
-        for _ in range(self._first_port, LAST_PORT + 1):
+        for _ in range(self._first_port, self._last_port + 1):
             port = self._next_port
-            self._next_port = port + 1 if port < LAST_PORT else self._first_port
+            self._next_port = port + 1 if port < self._last_port else self._first_port
             try:
                 lane.bind(f"tcp://{self._host}:{port}")
             except zmq.ZMQError as exc:
@@ -85,7 +88,10 @@ class Lanes:
                     raise NoLaneError(f"no lane can be bound on port {port}: {exc}") from exc
             else:
                 return port
-        raise NoLaneError(f"every lane port from {self._first_port} to {LAST_PORT} is in use")
+        raise NoLaneError(
+            f"every lane port from {self._first_port} to {self._last_port} is in use: raise the "
+            "broker's --last-lane-port, and open the firewall up to there, or run fewer workers"
+        )
 
     def send(self, incarnation: str, frame: bytes) -> None:
         """Take a frame for a lane; it goes out with the next flush that the lane can take it in."""

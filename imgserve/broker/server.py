@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import secrets
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from imgserve.broker.journal import Journal, Question
 from imgserve.broker.lanes import Lanes, NoLaneError
 from imgserve.broker.policy import Policy
 from imgserve.config import Settings
-from imgserve.errors import ConfigError
+from imgserve.errors import ConfigError, StateUnwritable
 from imgserve.protocol import events, jobs, reports
 from imgserve.protocol.checks import is_identifier
 from imgserve.protocol.codec import (
@@ -101,12 +102,18 @@ class Server:
         self._spoken: list[bytes] = []
         self._running = True
         self._fatal: Exception | None = None
-        self._journal = Journal(
-            state_dir / "journal.sqlite3",
-            retention_s=settings.retention_s,
-            retention_jobs=settings.retention_jobs,
-            notify=lambda: self._loop.call_soon_threadsafe(self._turn_soon),
-        )
+        try:
+            self._journal = Journal(
+                state_dir / "journal.sqlite3",
+                retention_s=settings.retention_s,
+                retention_jobs=settings.retention_jobs,
+                notify=lambda: self._loop.call_soon_threadsafe(self._turn_soon),
+            )
+        except sqlite3.OperationalError as exc:
+            raise StateUnwritable(
+                f"the journal in {state_dir} cannot be opened: {exc}; make room there, give this "
+                "user the right to write, or choose another folder with --state"
+            ) from exc
         stack.callback(self._close_journal)
         self._core = self._new_core()
         self._binding = stack.enter_context(bind_all(settings, keys))
@@ -117,6 +124,7 @@ class Server:
             host=settings.broker_host,
             advertise=self._binding.advertise,
             first_port=settings.broker_port and settings.broker_port + 3,
+            last_port=settings.last_lane_port,
             server_key=self._binding.server_key,
         )
         stack.callback(self._lanes.close_all, STOP_LINGER_MS)
@@ -183,7 +191,7 @@ class Server:
             log.info("broker %s has stopped", self._core.epoch)
 
     def _write_connection(self, path: Path) -> None:
-        Connection(
+        connection = Connection(
             protocol=PROTOCOL_VERSION,
             version=__version__,
             epoch=self._core.epoch,
@@ -191,7 +199,14 @@ class Server:
             reports=self._binding.reports_endpoint,
             events=self._binding.events_endpoint,
             server_key=self._binding.server_key.public if self._binding.server_key else "",
-        ).write(path)
+        )
+        try:
+            connection.write(path)
+        except OSError as exc:
+            raise StateUnwritable(
+                f"the connection file {path} cannot be written: {exc.strerror}; make room there, "
+                "or choose another place with --connection"
+            ) from exc
 
     async def _drain(self) -> None:
         """Take no more jobs; give those that workers hold time to end; settle the journal."""

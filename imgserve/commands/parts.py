@@ -21,7 +21,7 @@ from imgserve.commands.part import Part
 from imgserve.commands.processes import die_with
 from imgserve.commands.supervisor import MARGIN_S
 from imgserve.config import Settings
-from imgserve.errors import ConfigError
+from imgserve.errors import ConfigError, StateUnwritable
 
 Serve = Callable[[asyncio.Event], Awaitable[int]]
 
@@ -128,6 +128,9 @@ def _run(
     except ConfigError as exc:
         _log.error("%s", exc)  # the sentence says it all
         return ExitCode.CONFIG
+    except StateUnwritable as exc:
+        _log.error("%s", exc)  # noqa: TRY400 (the sentence says it all)
+        return ExitCode.CANNOT_CREATE
     except Exception:  # noqa: BLE001 (whatever it is, the log must have it)
         _log.exception("the %s ended by an error", part)
         return ExitCode.SOFTWARE
