@@ -33,7 +33,7 @@ class Lanes:
         server_key: the broker's, None where everyone may connect.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (made in one place, by name)
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         *,

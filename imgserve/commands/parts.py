@@ -129,7 +129,7 @@ def _run(
         _log.error("%s", exc)  # the sentence says it all
         return ExitCode.CONFIG
     except StateUnwritable as exc:
-        _log.error("%s", exc)  # noqa: TRY400 (the sentence says it all)
+        _log.error("%s", exc)
         return ExitCode.CANNOT_CREATE
     except Exception:  # noqa: BLE001 (whatever it is, the log must have it)
         _log.exception("the %s ended by an error", part)

@@ -1,0 +1,38 @@
+"""Fields that an earlier minor version did not have."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from imgserve.errors import ProtocolError
+from imgserve.protocol.codec import JOBS, REPORTS
+from imgserve.protocol.jobs import Submit
+from imgserve.protocol.reports import Hello
+
+
+def test_a_default_is_not_sent():
+    """A peer of before the field reads what does not use it."""
+    assert msgpack.unpackb(JOBS.encode(Submit("j", "me", 0, b"{}")))[2:] == ["j", "me", 0, b"{}"]
+    assert len(msgpack.unpackb(REPORTS.encode(Hello("i", "h", 1, 2, "1", ())))) == 8
+
+
+def test_a_value_is_sent_and_read():
+    """What uses the field arrives with it."""
+    for codec, message in (
+        (JOBS, Submit("j", "me", 0, b"{}", "zone-a")),
+        (REPORTS, Hello("i", "h", 1, 2, "1", (), ("a", "b"))),
+    ):
+        assert codec.decode(codec.encode(message)) == message
+
+
+@pytest.mark.parametrize("tags", [("a b",), ("",), tuple(map(str, range(17))), "ab"])
+def test_tags_are_a_few_identifiers(tags):
+    """Anything else is no hello."""
+    with pytest.raises(ProtocolError):
+        Hello("i", "h", 1, 2, "1", (), tags)
+
+
+def test_sixteen_tags_are_taken():
+    """The limit itself is allowed."""
+    assert len(Hello("i", "h", 1, 2, "1", (), tuple(map(str, range(16)))).tags) == 16
