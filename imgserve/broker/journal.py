@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 BATCH_LIMIT: Final = 5_000
 """Operations in one transaction: a commit then takes tens of milliseconds, not seconds."""
 
+COMMIT_EVERY_S: Final = 0.004
+"""Least time between two commits: a lone job waits for none, and under load one fsync serves what
+came in the meantime."""
+
 RETRY_S: Final = 0.5
 """Wait after a failed commit (a full disk) before trying again."""
 
@@ -104,6 +108,7 @@ class Journal:
         self._outbox: deque[InternalEvent | Callable[[], None]] = deque()
         self._carried: list[JournalAction] = []
         self._pruned_s = 0.0
+        self._committed_s = 0.0
         self.failing = ""
         self._fatal: Exception | None = None
         self._path = path
@@ -187,6 +192,7 @@ class Journal:
         try:
             timeout_s = RETRY_S if self.failing else PRUNE_EVERY_S
             entry = self._inbox.get(timeout=timeout_s)
+            time.sleep(max(0.0, self._committed_s + COMMIT_EVERY_S - time.monotonic()))
             while entry is not None:
                 batch.append(entry)
                 if len(batch) >= BATCH_LIMIT:
@@ -207,6 +213,7 @@ class Journal:
         except sqlite3.Error as exc:
             self._fail(database, batch, exc)
             return
+        self._committed_s = time.monotonic()
         if self.failing:
             log.warning("the journal can write again")
         self.failing = ""
