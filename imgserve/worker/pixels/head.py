@@ -6,6 +6,7 @@ length further than to step over it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from imgserve.worker.pixels.svg_head import find_root
 
 # Phones put depth maps of several MB into segments before the size; stepping over them is cheap.
 HEAD_LIMIT_BYTES = 16_000_000
+# Segments or chunks before the size; honest files have some hundreds at most. The worker's loop
+# walks over them: a million, sent again and again, would hold it longer than its lease.
+STEPS_LIMIT = 4096
 # Enough for every signature below; with fewer nothing can be said.
 SIGNATURE_BYTES = 16
 
@@ -130,7 +134,7 @@ def _read_png(data: bytes) -> ImageHead | None:
         raise SourceUnreadable("the PNG's size is out of range")
     offset = 33
     orientation = 1
-    while True:
+    for _ in range(STEPS_LIMIT):
         if offset + 8 > len(data):
             return None
         size, name = struct.unpack_from("!I4s", data, offset)
@@ -143,6 +147,8 @@ def _read_png(data: bytes) -> ImageHead | None:
                 return None
             orientation = orientation_in(data[offset + 8 : offset + 8 + size])
         offset += 12 + size
+    else:
+        raise SourceUnreadable(f"the PNG has more than {STEPS_LIMIT} chunks before its pixels")
     return _shown(ImageKind.PNG, width, height, orientation, progressive=data[28] == 1)
 
 
@@ -150,19 +156,19 @@ def _read_png(data: bytes) -> ImageHead | None:
 FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+FILL = re.compile(rb"\xff++")
 APP1, SCAN_START, IMAGE_END = 0xE1, 0xDA, 0xD9
 
 
 def _read_jpeg(data: bytes) -> ImageHead | None:
     offset = 2
     orientation = 0
-    while True:
-        offset = data.find(b"\xff", offset)
+    for _ in range(STEPS_LIMIT):
         # Any number of 0xFF may precede a marker (T.81, B.1.1.2).
-        while 0 <= offset < len(data) - 1 and data[offset + 1] == 0xFF:
-            offset += 1
-        if offset < 0 or offset + 4 > len(data):
+        fill = FILL.search(data, offset)
+        if fill is None or fill.end() + 3 > len(data):
             return None
+        offset = fill.end() - 1
         marker = data[offset + 1]
         if marker in WITHOUT_LENGTH:
             offset += 2
@@ -179,6 +185,7 @@ def _read_jpeg(data: bytes) -> ImageHead | None:
             if data.startswith(PREFIX, body):
                 orientation = orientation_in(data[body : body + size - 2])
         offset += 2 + size
+    raise SourceUnreadable(f"the JPEG has more than {STEPS_LIMIT} segments before its frame")
 
 
 def _read_frame(data: bytes, body: int, orientation: int, progressive: bool) -> ImageHead | None:

@@ -74,9 +74,14 @@ class Web:
     async def _ask(self, target: Target, *options: Option) -> Answer:
         page = bytearray()
         limit_bytes = self._settings.form_page_limit_bytes
+        is_html: bool | None = None
 
         def take(chunk: bytes) -> None:
-            if exchange.headers.get("content-type", "").lower().startswith("text/html"):
+            nonlocal is_html
+            if is_html is None:  # asked once: a server may send many headers and many chunks
+                media_type = exchange.headers.get("content-type", "").lower()
+                is_html = media_type.startswith("text/html")
+            if is_html and len(page) < limit_bytes:
                 page.extend(chunk[: limit_bytes - len(page)])
 
         exchange = Exchange(
