@@ -165,7 +165,8 @@ def _read_jpeg(data: bytes) -> ImageHead | None:
     orientation = 0
     for _ in range(STEPS_LIMIT):
         # Any number of 0xFF may precede a marker (T.81, B.1.1.2).
-        fill = FILL.search(data, offset)
+        start = data.find(b"\xff", offset)
+        fill = FILL.match(data, start) if start >= 0 else None
         if fill is None or fill.end() + 3 > len(data):
             return None
         offset = fill.end() - 1
