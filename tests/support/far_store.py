@@ -8,6 +8,7 @@ version of it, named by its place in the history.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import sys
@@ -28,6 +29,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     picture = b""
     folder = Path()
+
+    def handle(self) -> None:
+        """A worker that ends, or gives up, resets its connections."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         """Give the picture."""
