@@ -14,11 +14,12 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 
 from imgserve.errors import CodedError, ConfigError, PixelsFailed
 from imgserve.worker.pixels import sandbox
 from imgserve.worker.pixels.decode import UNREADABLE
-from imgserve.worker.pixels.families import load_fonts
+from imgserve.worker.pixels.families import Fonts, load_fonts
 from imgserve.worker.pixels.frames import DETAIL_LIMIT_BYTES, OK, Reply, Request, result_kind
 from imgserve.worker.pixels.operations import OPERATIONS, Tools, warm_up
 from imgserve.worker.pixels.settings import PixelSettings
@@ -53,11 +54,22 @@ def main(settings: PixelSettings, parent: int) -> int:
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_NO_SANDBOX
+    tools = with_readable_fonts(tools, report)
     hello = json.dumps(report).encode()
     server = threading.Thread(target=serve, args=(link, tools, hello, own_bytes), name="pixels")
     server.start()
     server.join()
     return 0
+
+
+def with_readable_fonts(tools: Tools, report: sandbox.Report) -> Tools:
+    """Leave the fonts out where seccomp alone locks, for then no file can be opened at all.
+
+    resvg would drop text silently; without fonts an SVG with text is refused.
+    """
+    if report["landlock_files"] is True or report["seccomp"] is not True:
+        return tools
+    return replace(tools, fonts=Fonts((), {}))
 
 
 def die_with(parent: int) -> None:

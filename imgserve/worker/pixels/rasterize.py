@@ -36,7 +36,8 @@ def rasterize(data: bytes, asked: Request, settings: PixelSettings, fonts: Fonts
     if svg.has_text and not fonts.generic:
         raise PixelsFailed(
             "the SVG has text and no font is installed where the worker looks for fonts; "
-            "install fonts there, for example fonts-dejavu-core, and restart it"
+            "install fonts there, for example fonts-dejavu-core, and restart it (`imgserve status` "
+            "says whether the kernel lacks Landlock, without which no font can be read either)"
         )
     refusals = []
     for renderer in (asked.renderer, *(other for other in RENDERERS if other != asked.renderer)):

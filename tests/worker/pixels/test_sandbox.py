@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from imgserve.errors import ConfigError
-from imgserve.worker.pixels import sandbox, sandbox_report, seccomp
+from imgserve.worker.pixels import PixelSettings, sandbox, sandbox_report, seccomp
+from imgserve.worker.pixels.families import Fonts
+from imgserve.worker.pixels.operations import Tools
+from imgserve.worker.pixels.process import with_readable_fonts
 
 ROOT = Path(__file__).parents[3]
 
@@ -140,6 +143,17 @@ def test_an_ordinary_user_can_lock_itself_in(font):
     assert attempt("open(font, 'rb').read(4)", font, before)[0] == "done"
     assert attempt("open('/etc/passwd')", font, before)[0] == "PermissionError"
     assert attempt("os.fork()", font, before)[0] == "PermissionError"
+
+
+@pytest.mark.parametrize(
+    ("landlock_files", "seccomp_", "readable"),
+    [(True, True, True), ("missing", "missing", True), ("missing", True, False)],
+)
+def test_fonts_that_cannot_be_read_are_left_out(landlock_files, seccomp_, readable):
+    """Where only seccomp locks no file opens, and text must be refused, not dropped."""
+    tools = Tools(PixelSettings(processes=1), Fonts(("/a.ttf",), {"serif": "A"}))
+    report = {"landlock_files": landlock_files, "seccomp": seccomp_}
+    assert bool(with_readable_fonts(tools, report).fonts.generic) is readable
 
 
 @needs_kernel
