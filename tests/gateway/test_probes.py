@@ -137,3 +137,26 @@ def test_the_access_log_names_the_job_and_no_urls(gateway, caplog):
     assert len(lines) == 1
     assert lines[0].startswith(f"POST /: 200, job {job_id}, ")
     assert "secret" not in caplog.text
+
+
+def test_queue_counts_what_waits_and_what_runs(broker, gateway):
+    """An autoscaler reads plain JSON; without a broker it gets an error, and leaves all as it is."""
+    broker.figures = FIGURES
+    answer = gateway.ask("GET", "/queue")
+    assert (answer.status, answer.json) == (200, {"queued": 7, "running": 3, "total": 10})
+    broker.silent_stats = True
+    assert gateway.ask("GET", "/queue").status == 503
+
+
+def test_each_worker_has_metrics(broker, gateway):
+    """Slots, busy slots, jobs, CPU and memory of every worker, by host and pid."""
+    worker = {"incarnation": "w", "host": "n1", "pid": 7, "slots": 8, "busy": 2, "jobs_ended": 40}
+    vitals = {"cpu_s": 1.5, "rss_bytes": 9e6}
+    broker.figures = FIGURES | {"workers": [worker | {"vitals": vitals}]}
+    seen = samples(gateway.ask("GET", "/metrics"))
+    who = (("host", "n1"), ("pid", "7"))
+    assert seen["imgserve_worker_slots", *who] == 8
+    assert seen["imgserve_worker_busy", *who] == 2
+    assert seen["imgserve_worker_jobs_total", *who] == 40
+    assert seen["imgserve_worker_cpu_seconds_total", *who] == 1.5
+    assert seen["imgserve_worker_rss_bytes", *who] == 9e6
