@@ -18,6 +18,7 @@ from imgserve.commands.part import Part
 from imgserve.commands.supervisor import MARGIN_S
 from imgserve.config import Settings
 from imgserve.worker.capacity import PROCESSES_LIMIT, available_cpus, read_cpus
+from imgserve.worker.liveness import Systemd
 
 FINAL_CODES: Final = frozenset(
     {ExitCode.NO_BROKER, ExitCode.NO_FONTS, ExitCode.CANNOT_CREATE, ExitCode.TURNED_AWAY}
@@ -44,13 +45,16 @@ async def serve(settings: Settings, count: int, *, stop: asyncio.Event) -> int:
         Part("worker", _words(settings, count, file), changed=lambda: None, final=FINAL_CODES)
         for file in files
     ]
+    systemd = Systemd(os.environ.get("NOTIFY_SOCKET", ""))
     for part in parts:
         part.start()
+    systemd.ready()
     ends_s = _end_of_life_s(settings)
     while not stop.is_set() and time.monotonic() < ends_s:
         code = next((part.final_code for part in parts if part.final_code is not None), None)
         if code is not None:
             break
+        systemd.alive()
         _touch(settings.liveness_file, files)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), WATCH_S)

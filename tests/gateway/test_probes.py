@@ -140,7 +140,7 @@ def test_the_access_log_names_the_job_and_no_urls(gateway, caplog):
 
 
 def test_queue_counts_what_waits_and_what_runs(broker, gateway):
-    """An autoscaler reads plain JSON; without a broker it gets an error, and leaves all as it is."""
+    """An autoscaler reads plain JSON; without a broker it gets an error, and changes nothing."""
     broker.figures = FIGURES
     answer = gateway.ask("GET", "/queue")
     assert (answer.status, answer.json) == (200, {"queued": 7, "running": 3, "total": 10})
