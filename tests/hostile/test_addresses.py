@@ -36,7 +36,7 @@ SPELLINGS = (
     "[::1%25lo]",
     "[::]",
     "0",
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 (nothing is bound)
     "localhost",
     "LOCALHOST.",
     "ip6-localhost",

@@ -186,9 +186,8 @@ def test_svg_that_does_harm_does_none(hostile: Hostile, what: str, renderer: str
         '<rect width="9" height="9" fill="url({url}#a)"/>',
         '<rect width="9" height="9" style="filter: url( \'{url}#a\' )"/>',
         "<style>@import '{url}'; @font-face {{ font-family: f; src: url({url}) }}</style>",
-        "<style>@import url({url}); rect {{ fill: url({url}) }}</style><rect width='9' height='9'/>",
-        '<filter id="f"><feImage xlink:href="{url}"/></filter>'
-        '<rect width="9" height="9" filter="url(#f)"/>',
+        "<style>@import url({url}); g {{ fill: url({url}) }}</style><rect width='9' height='9'/>",
+        '<filter id="f"><feImage href="{url}"/></filter><rect width="9" filter="url(#f)"/>',
         '<g xml:base="{url}"><image xlink:href="a.png" width="9" height="9"/></g>',
         '<foreignObject><iframe xmlns="http://www.w3.org/1999/xhtml" src="{url}"/></foreignObject>',
         '<script xlink:href="{url}"/><rect width="9" height="9"/>',

@@ -189,6 +189,7 @@ class FtpScript:
         self.transfer = transfer
 
     def __call__(self, peer: Peer) -> None:
+        """Serve one control connection."""
         peer.send(self.greeting)
         with contextlib.ExitStack() as exits:
             listener: socket.socket | None = None
