@@ -11,6 +11,9 @@ from imgserve.broker.job import Row, job_of
 LIST_LIMIT: Final = 1_000
 """Letters in one answer: it must fit one frame."""
 
+LISTED_DETAIL_CHARS: Final = 500
+"""Of each in a list, for the same reason; `show` has it all."""
+
 Letter = Mapping[str, Any]
 _COLUMNS: Final = "id, submitter, priority, rank, digest, state, progress, payload, finished_s"
 
@@ -45,9 +48,9 @@ def _letter(row: tuple[Any, ...], *, with_payload: bool) -> Letter:
     letter = {
         "id": job.job_id,
         "code": job.code,
-        "detail": job.detail,
+        "detail": job.detail if with_payload else job.detail[:LISTED_DETAIL_CHARS],
         "attempts": job.attempts,
-        "reasons": job.reasons,
+        "reasons": job.reasons if with_payload else job.reasons[-1:],
         "priority": job.priority,
         "tag": job.tag,
         "finished_s": row[8],

@@ -38,6 +38,8 @@ def open_or_salvage(path: Path) -> sqlite3.Connection:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    # Requests hold passwords; SQLite gives its WAL the mode of the file that is there.
+    path.touch(mode=0o600)
     database = sqlite3.connect(path, check_same_thread=False, timeout=10)
     try:
         database.execute("PRAGMA journal_mode = WAL")
