@@ -19,7 +19,9 @@ REASONS = tuple(f"attempt {number}: {'r' * 480}" for number in range(20))
 def journal_with(tmp_path, letters):
     with contextlib.closing(open_or_salvage(tmp_path / "journal.sqlite3")) as database:
         for number in range(letters):
-            job = Job(f"{number:032x}", ("topic",), 0, 0.0, digest_of(b"{}"), b"{}", Phase.QUEUED)
+            job = Job(
+                f"{number:032x}", ("topic",), 0, 0.0, digest_of(b"{}"), b"{}", phase=Phase.QUEUED
+            )
             job.end(State.FAILED, 405, "d" * 4096)
             job.reasons = REASONS
             row = (*row_of(job), float(number))
