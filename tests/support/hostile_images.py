@@ -27,7 +27,7 @@ def png_of_size(width_px: int, height_px: int, *, color: int = 6, idat: bytes = 
 
 def zeros(size_bytes: int) -> bytes:
     """Compress so many zeros without having them."""
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     parts = [packer.compress(bytes(1_000_000)) for _ in range(size_bytes // 1_000_000)]
     parts += [packer.compress(bytes(size_bytes % 1_000_000)), packer.flush()]
     return b"".join(parts)
@@ -45,14 +45,14 @@ def full_png(width_px: int, height_px: int, color: int = 6) -> bytes:
 
 
 def png_with_text_bomb() -> bytes:
-    """Make a PNG whose compressed text unpacks to 500 MB."""
-    text = images.chunk(b"zTXt", b"Comment\0\0" + zeros(500_000_000))
+    """Make a PNG whose compressed text unpacks to 200 MB."""
+    text = images.chunk(b"zTXt", b"Comment\0\0" + zeros(200_000_000))
     return _after_header(images.png(), text)
 
 
 def png_with_profile_bomb() -> bytes:
-    """Make a PNG whose compressed colour profile unpacks to 500 MB."""
-    return _after_header(images.png(), images.chunk(b"iCCP", b"p\0\0" + zeros(500_000_000)))
+    """Make a PNG whose compressed colour profile unpacks to 200 MB."""
+    return _after_header(images.png(), images.chunk(b"iCCP", b"p\0\0" + zeros(200_000_000)))
 
 
 def png_of_many_chunks(count: int) -> bytes:
