@@ -36,7 +36,7 @@ def imgserve(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
     command = [sys.executable, "-m", "imgserve", *words]
-    return subprocess.run(command, env=environment(), check=False, **options)  # noqa: S603
+    return subprocess.run(command, env=environment(), check=False, **options)
 
 
 class Daemon:

@@ -111,7 +111,7 @@ class FtpServer:
         return [argument for name, argument in self.commands if name == command]
 
 
-def _handler_class(owner: FtpServer, certificate: Certificate | None) -> Any:
+def _handler_class(owner: FtpServer, certificate: Certificate | None) -> Any:  # noqa: C901 (hooks)
     """Make a handler class of this server's own: pyftpdlib keeps settings in the class."""
     parent: Any = TLS_FTPHandler if certificate is not None else FTPHandler
 

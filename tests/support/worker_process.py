@@ -32,7 +32,7 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this test's settings
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.worker_main", json.dumps(self._flags)],
                 stderr=log,
             )

@@ -363,7 +363,7 @@ def test_processes_end_with_their_worker(tmp_path: Path):
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen(  # noqa: S603  # the program above
+    with subprocess.Popen(  # the program above
         [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     ) as worker:
         pids = [int(pid) for pid in worker.stdout.readline().split()]

@@ -97,7 +97,7 @@ def attempt(expression: str, font: Path, before: str = "") -> tuple[str, str]:
     """Evaluate an expression in a locked process."""
     program = PROLOGUE.replace("{attempt}", expression)
     program = program.replace("sandbox.lock(", f"{before}\nsandbox.lock(", 1)
-    done = subprocess.run(  # noqa: S603  # the program above
+    done = subprocess.run(  # the program above
         [sys.executable, "-c", program, str(font)],
         cwd=ROOT, capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip

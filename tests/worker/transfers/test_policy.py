@@ -12,7 +12,7 @@ NONE = AddressRules()
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
-        ("0.0.0.0", "unspecified"),
+        ("0.0.0.0", "unspecified"),  # noqa: S104 (judged, not bound)
         ("0.1.2.3", "unspecified"),
         ("100.64.0.1", "carrier-grade NAT"),
         ("100.127.255.255", "carrier-grade NAT"),
