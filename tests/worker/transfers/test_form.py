@@ -74,7 +74,8 @@ def test_first_attribute_of_a_name_counts():
 @pytest.mark.parametrize(
     "unit",
     ["<", "<!--", "<a ", '<a b="', "<a b='\"", "</", "<!", "<?", "<![CDATA[", "<script>",
-     "<script ", "<form method=post>", "<input type=file name=f ", "&", "&#x", "<a" + " b" * 50, "<a/", "= ",
+     "<script ", "<form method=post>", "<input type=file name=f ", "&", "&#x", "<a" + " b" * 50,
+     "<a/", "= ",
      "<a =", "<a b= ", "-->", "<textarea></textarea"],
 )  # fmt: skip
 def test_hostile_page_costs_linear_time(unit: str):
