@@ -22,7 +22,7 @@ def photo(width_px: int, height_px: int) -> Image.Image:
     falloff = 1 / np.maximum(np.hypot(frequency_y, frequency_x), 1 / max(width_px, height_px))
     shared = _field(random, falloff, (height_px, width_px))
     channels = [0.8 * shared + 0.2 * _field(random, falloff, shared.shape) for _ in range(3)]
-    pixels = np.clip(128 + 48 * np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+    pixels = np.clip(128 + 24 * np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
     return Image.fromarray(pixels, "RGB")
 
 
