@@ -72,7 +72,11 @@ class Process:
         """Send a signal; tell whether there was somebody to get it."""
         if self._process is None or self._process.returncode is not None:
             return False
-        self._process.send_signal(number)
+        # Not send_signal: it may reap a process that has just ended, and its exit code is lost.
+        try:
+            os.kill(self._process.pid, number)
+        except ProcessLookupError:
+            return False
         return True
 
     def kill_child(self, choose: Callable[[Sequence[int]], int]) -> int | None:
