@@ -40,7 +40,7 @@ os._exit(0)
 
 FORBIDDEN = {
     "read a file": "open('/etc/passwd').read()",
-    "read through a link": "open('/proc/self/root/etc/passwd').read()",
+    "read through a link": "open('/proc/self/exe', 'rb').read(1)",
     "read its memory map": "open('/proc/self/maps').read()",
     "read the worker's environment": "open(f'/proc/{parent}/environ').read()",
     "write a file": "open('/tmp/imgserve-escape', 'w')",
