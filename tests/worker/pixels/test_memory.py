@@ -70,12 +70,13 @@ def test_large_jobs_wait_for_each_other_and_small_ones_do_not():
                 )
                 for _ in range(2)
             ]
-            small = pool.resize(images.png(), kind=ImageKind.PNG, width_px=8, height_px=8)
-            assert (await small).width_px == 8
             async with asyncio.timeout(20):
                 while pool.busy != 1:  # noqa: ASYNC110 (the pool has no event for it)
                     await asyncio.sleep(0.001)
-            assert not all(job.done() for job in jobs)
+            small = pool.resize(images.png(), kind=ImageKind.PNG, width_px=8, height_px=8)
+            assert (await small).width_px == 8
+            assert pool.busy == 1
+            assert not any(job.done() for job in jobs)
             for job in jobs:
                 assert (await job).width_px == 100
 

@@ -36,18 +36,18 @@ DEADLINE_S = 20.0
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Each test ends with the processes and descriptors that it began with."""
-    sockets = local_sockets()
+    descriptors = own_descriptors()
     children = set(psutil.Process().children())
     yield
     assert set(psutil.Process().children()) <= children
     # What other tests of this process left to the collector may go meanwhile, or only now.
     gc.collect()
-    assert local_sockets() <= sockets
+    assert own_descriptors() <= descriptors
 
 
-def local_sockets() -> int:
-    """Count the sockets that pixel processes hang on; a service of other tests has others."""
-    return len(psutil.Process().net_connections("unix"))
+def own_descriptors() -> int:
+    """Count all but TCP connections, which servers of other tests open and close meanwhile."""
+    return len(list(Path("/proc/self/fd").iterdir())) - len(psutil.Process().net_connections())
 
 
 @contextlib.asynccontextmanager
