@@ -42,7 +42,7 @@ def cover(data: bytes, width_px: int, height_px: int, kind: str) -> bytes:
     box = (left, top, left + box_width, top + box_height)
     small = image.resize((width_px, height_px), Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     buffer = io.BytesIO()
-    small.save(buffer, kind, quality=85)
+    small.save(buffer, kind, quality=85, optimize=kind == "JPEG")
     return buffer.getvalue()
 
 

@@ -188,6 +188,22 @@ def jpeg_of_many_scans(scans: int) -> bytes:
     return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
 
 
+def sequential_jpeg_of_many_scans(scans: int, *, partial: bool) -> bytes:
+    """Make a sequential JPEG, its one scan repeated until there are that many.
+
+    Args:
+        scans: how many.
+        partial: the first scan has the first of its three components only, so that a decoder has
+            to read the others too.
+    """
+    data = jpeg(64, 64)
+    start = data.rindex(b"\xff\xda")
+    scan = data[start:-2]
+    if partial:
+        scan = b"\xff\xda\0\x08\x01" + scan[5:7] + scan[11:]
+    return data[:start] + scan * scans + data[-2:]
+
+
 def svg(body: str = "", root: str = 'viewBox="0 0 40 20"') -> bytes:
     """Make an SVG; without a body its left half is red and its right half is empty."""
     body = body or '<rect width="20" height="20" fill="#ff0000"/>'

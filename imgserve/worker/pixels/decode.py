@@ -11,10 +11,10 @@ from PIL import Image, UnidentifiedImageError
 from imgserve.errors import PixelsFailed, SourceTooManyPixels
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.exif import orientation_in
+from imgserve.worker.pixels.jpeg import count_scans
 from imgserve.worker.pixels.settings import PixelSettings
 
 FORMATS = {ImageKind.PNG: "PNG", ImageKind.GIF: "GIF", ImageKind.JPEG: "JPEG"}
-START_OF_SCAN = b"\xff\xda"
 
 # What Pillow's readers raise on broken input; MemoryError on a size that RLIMIT_AS stops.
 UNREADABLE = (
@@ -63,12 +63,8 @@ def too_many_pixels(settings: PixelSettings) -> SourceTooManyPixels:
 
 
 def require_few_scans(data: bytes, limit: int) -> None:
-    """Refuse a JPEG of very many scans, each of which costs a pass over all its pixels.
-
-    In entropy-coded data 0xFF is never followed by 0xDA, so counting the two bytes overstates
-    only by what thumbnails in the metadata hold.
-    """
-    scans = data.count(START_OF_SCAN)
+    """Refuse a JPEG of very many scans, each of which costs a pass over all its pixels."""
+    scans = count_scans(data)
     if scans > limit:
         raise SourceTooManyPixels(f"the JPEG has {scans} scans; {limit} are allowed")
 

@@ -6,7 +6,6 @@ length further than to step over it.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,19 @@ from dataclasses import dataclass
 from imgserve.errors import SourceUnreadable
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.exif import FIRST_SWAPPING_ORIENTATION, PREFIX, orientation_in
+from imgserve.worker.pixels.jpeg import (
+    APP1,
+    FRAME_STARTS,
+    IMAGE_END,
+    PROGRESSIVE_FRAMES,
+    SCAN_START,
+    STEPS_LIMIT,
+    segments,
+)
 from imgserve.worker.pixels.svg_head import find_root
 
 # Phones put depth maps of several MB into segments before the size; stepping over them is cheap.
 HEAD_LIMIT_BYTES = 16_000_000
-# Segments or chunks before the size; honest files have some hundreds at most. The worker's loop
-# walks over them: a million, sent again and again, would hold it longer than its lease.
-STEPS_LIMIT = 4096
 # Enough for every signature below; with fewer nothing can be said.
 SIGNATURE_BYTES = 16
 
@@ -152,41 +157,19 @@ def _read_png(data: bytes) -> ImageHead | None:
     return _shown(ImageKind.PNG, width, height, orientation, progressive=data[28] == 1)
 
 
-# ITU T.81, table B.1: start of frame is C0 to CF but for DHT, JPG and DAC.
-FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
-FILL = re.compile(rb"\xff++")
-APP1, SCAN_START, IMAGE_END = 0xE1, 0xDA, 0xD9
-
-
 def _read_jpeg(data: bytes) -> ImageHead | None:
-    offset = 2
     orientation = 0
-    for _ in range(STEPS_LIMIT):
-        # Any number of 0xFF may precede a marker (T.81, B.1.1.2).
-        start = data.find(b"\xff", offset)
-        fill = FILL.match(data, start) if start >= 0 else None
-        if fill is None or fill.end() + 3 > len(data):
-            return None
-        offset = fill.end() - 1
-        marker = data[offset + 1]
-        if marker in WITHOUT_LENGTH:
-            offset += 2
-            continue
+    for marker, body, size in segments(data):
         if marker in (SCAN_START, IMAGE_END):
             raise SourceUnreadable("the JPEG has no frame before its first scan")
-        (size,) = struct.unpack_from("!H", data, offset + 2)
-        body = offset + 4
         if marker in FRAME_STARTS:
             return _read_frame(data, body, orientation or 1, marker in PROGRESSIVE_FRAMES)
         if marker == APP1 and not orientation:
-            if body + size - 2 > len(data):
+            if body + size > len(data):
                 return None
             if data.startswith(PREFIX, body):
-                orientation = orientation_in(data[body : body + size - 2])
-        offset += 2 + size
-    raise SourceUnreadable(f"the JPEG has more than {STEPS_LIMIT} segments before its frame")
+                orientation = orientation_in(data[body : body + size])
+    return None
 
 
 def _read_frame(data: bytes, body: int, orientation: int, progressive: bool) -> ImageHead | None:

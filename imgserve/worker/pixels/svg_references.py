@@ -12,11 +12,11 @@ from urllib.parse import unquote_to_bytes
 
 from imgserve.errors import SourceTooManyPixels, SourceUnreadable
 from imgserve.request import ImageKind
-from imgserve.worker.pixels.head import read_head
+from imgserve.worker.pixels.head import ImageHead, read_head
+from imgserve.worker.pixels.jpeg import count_scans
 
 PICTURE_ELEMENTS = frozenset({"image", "feImage"})
 REFERENCES = frozenset({"href", "src", "base"})  # base: xml:base would redirect all others
-START_OF_SCAN = b"\xff\xda"
 
 # An outside url() becomes a reference to a fragment that is not there: one linear pass, where
 # finding its end could be made quadratic.
@@ -111,8 +111,13 @@ def clean_data_url(address: str, budget: Budget, clean_nested: CleanNested) -> s
         if nested is None:
             return None
         return _data_url("svg+xml", nested.encode())
-    budget.charge(head.pixels, data.count(START_OF_SCAN) if head.progressive else 0)
+    budget.charge(head.pixels, _costly_scans(data, head))
     return _data_url(head.kind.value, data)
+
+
+def _costly_scans(data: bytes, head: ImageHead) -> int:
+    scans = count_scans(data) if head.kind is ImageKind.JPEG else 0
+    return scans if scans > 1 else 0
 
 
 def decode_data_url(address: str) -> bytes:

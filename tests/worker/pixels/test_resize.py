@@ -106,6 +106,13 @@ def test_scan_limit(scans, refused):
         assert resized(data, ImageKind.JPEG, 8, 8).size == (8, 8)
 
 
+def test_scan_limit_of_a_sequential_jpeg():
+    """One whose first scan lacks components is read to its end as well."""
+    data = images.sequential_jpeg_of_many_scans(101, partial=True)
+    with pytest.raises(SourceTooManyPixels, match="101 scans"):
+        resized(data, ImageKind.JPEG, 8, 8)
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_truncated_source_fails_as_a_whole(kind):
     """A source cut anywhere before its last pixel never gives a half-grey result."""
