@@ -30,6 +30,10 @@ GAUGES: Final = {
     "uptime_s": ("imgserve_broker_uptime_seconds", "Seconds since the broker started"),
     "full": ("imgserve_broker_full", "Whether the broker takes no jobs now"),
 }
+DESCRIPTORS: Final = {
+    "open": ("imgserve_broker_descriptors_open", "Descriptors that the broker has open"),
+    "limit": ("imgserve_broker_descriptors_limit", "Descriptors that the broker may have open"),
+}
 
 
 class BrokerFigures(Collector):
@@ -51,6 +55,10 @@ class BrokerFigures(Collector):
         yield jobs
         for figure, (name, text) in GAUGES.items():
             yield _gauge(name, text, figures.get(figure, 0))
+        descriptors = figures.get("descriptors", {})
+        for figure, (name, text) in DESCRIPTORS.items():
+            if figure in descriptors:  # a limit of 0 would raise alarms, an absent one none
+                yield _gauge(name, text, descriptors[figure])
         workers = figures.get("workers", ())
         yield _gauge("imgserve_workers", "Connected workers", len(workers))
         yield from _workers(workers)

@@ -71,6 +71,17 @@ def test_metrics_are_the_brokers_figures_and_the_own_requests(broker, gateway):
     assert seen["imgserve_broker_up",] == 1
 
 
+def test_metrics_tell_how_many_descriptors_the_broker_has_left(broker, gateway):
+    """An alarm needs both figures; an older broker that gives none has no such metrics."""
+    broker.figures = FIGURES | {"descriptors": {"open": 37, "limit": 1024, "low": False}}
+    seen = samples(gateway.ask("GET", "/metrics"))
+    assert seen["imgserve_broker_descriptors_open",] == 37
+    assert seen["imgserve_broker_descriptors_limit",] == 1024
+    broker.figures = FIGURES
+    names = {name for name, *_ in samples(gateway.ask("GET", "/metrics"))}
+    assert not any("descriptors" in name for name in names)
+
+
 def test_metrics_go_on_without_the_broker(broker, gateway):
     """They say that it does not answer."""
     broker.silent_stats = True
