@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cairosvg
 import pytest
 
+from imgserve.request import ImageKind, Renderer
+from imgserve.worker.pixels import PixelSettings
+from imgserve.worker.pixels.families import Fonts
+from imgserve.worker.pixels.frames import PixelOperation
+from imgserve.worker.pixels.frames import Request as PixelRequest
+from imgserve.worker.pixels.rasterize import RENDERERS, rasterize
+from imgserve.worker.pixels.svg import CleanSvg
 from tests.hostile.conftest import Hostile
 from tests.support import hostile_images as bad
 from tests.support import images
@@ -205,16 +213,54 @@ def test_no_svg_reaches_a_network(hostile: Hostile, body: str, renderer: str):
     assert len(hostile.trap.touched) == before
 
 
-def test_no_svg_shows_a_file(hostile: Hostile):
-    """A picture that lies beneath the file root, where the worker may read, is not drawn."""
-    secret = hostile.service.files / "red.png"
-    secret.write_bytes(images.encode(images.picture(64, 48), "PNG"))
-    names = (str(secret), secret.as_uri(), f"file://localhost{secret}", Path(secret).name)
-    for name in names:
-        for key in ("href", "xlink:href"):
-            hostile.web.stored.pop("/up.png", None)
-            body = f'<image {key}="{name}" width="100" height="100"/>'
-            document = hostile.picture("show.svg", svg_of(body))
-            assert document["state"] == "done", document
-            shown = images.decoded(hostile.web.stored["/up.png"])
-            assert shown.getchannel("A").getextrema() == (0, 0)
+@pytest.fixture
+def secret(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A picture beneath the file root, in the current folder of whatever renders here."""
+    path = hostile.service.files / "red.png"
+    path.write_bytes(images.encode(images.picture(64, 48), "PNG"))
+    monkeypatch.chdir(path.parent)
+    # CairoSVG's own guard is off here, so that nothing but the cleaner can hold.
+    render = cairosvg.svg2png
+    monkeypatch.setattr(cairosvg, "svg2png", lambda **how: render(**how | {"unsafe": True}))
+    return path
+
+
+@pytest.mark.parametrize("renderer", Renderer)
+def test_no_svg_shows_a_file(hostile: Hostile, secret: Path, renderer: Renderer):
+    """A picture that renderer and worker could read is drawn neither unconfined nor by a job."""
+    addresses = [str(secret), secret.name, f"../{secret.parent.name}/{secret.name}"]
+    addresses += [secret.as_uri(), f"file://localhost{secret}"]
+    shown = 0
+    for body in [
+        f'<image {key}="{address}" width="100" height="100"/>'
+        for address in addresses
+        for key in ("href", "xlink:href")
+    ]:
+        svg = svg_of(body)
+        shown += not is_blank(unconfined(CleanSvg(svg.decode(), has_text=False), renderer))
+        assert is_blank(unconfined(svg, renderer)), body
+        hostile.web.stored.pop("/up.png", None)
+        document = hostile.picture("show.svg", svg, method="PUT", renderer=renderer)
+        assert document["state"] == "done", document
+        assert is_blank(hostile.web.stored["/up.png"]), body
+    # Not cleaned they are drawn; resvg knows no file: URLs.
+    assert shown == (6 if renderer is Renderer.RESVG else 10)
+
+
+def unconfined(svg: bytes | CleanSvg, renderer: Renderer) -> bytes:
+    """Render in this process, which nothing confines: a file as a job does, or a text as it is."""
+    asked = PixelRequest(
+        operation=PixelOperation.RASTERIZE,
+        kind=ImageKind.SVG,
+        width_px=20,
+        height_px=10,
+        renderer=renderer,
+    )
+    if isinstance(svg, CleanSvg):
+        return RENDERERS[renderer](svg, asked, Fonts((), {}))
+    return rasterize(svg, asked, PixelSettings(processes=1), Fonts((), {}))
+
+
+def is_blank(png: bytes) -> bool:
+    """Whether nothing was drawn."""
+    return images.decoded(png).getchannel("A").getextrema() == (0, 0)
