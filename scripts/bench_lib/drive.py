@@ -8,7 +8,8 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,10 +29,33 @@ PAYLOAD = b"x" * 300
 """As large as a request usually is; a stub does not read it."""
 
 
-def native(service: Service, requests: Iterable[Request], *, window: int) -> Cost:
+@dataclass(frozen=True, slots=True)
+class ServiceCost(Cost):
+    """What jobs cost the service.
+
+    Args:
+        parts_s: CPU seconds of each part; their sum is `cpu_s`.
+    """
+
+    parts_s: Mapping[str, float]
+
+    def part_ms_a_job(self, part: str) -> float:
+        """CPU milliseconds of one job in one part."""
+        return 1000 * self.parts_s[part] / self.jobs
+
+
+def _cost(jobs: int, wall_s: float, parts_s: Mapping[str, float]) -> ServiceCost:
+    return ServiceCost(jobs, sum(parts_s.values()), wall_s, parts_s)
+
+
+def _since(before_s: Mapping[str, float], service: Service) -> dict[str, float]:
+    return {part: now_s - before_s[part] for part, now_s in service.cpu_s_by_part().items()}
+
+
+def native(service: Service, requests: Iterable[Request], *, window: int) -> ServiceCost:
     """Run the requests with `Client.map`; every one must be done."""
     with Client(service.connection) as client:
-        started_s, cpu_s = time.monotonic(), service.cpu_s()
+        started_s, before_s = time.monotonic(), service.cpu_s_by_part()
         own_s = time.process_time()
         jobs = 0
         for outcome in client.map(requests, window=window):
@@ -40,20 +64,21 @@ def native(service: Service, requests: Iterable[Request], *, window: int) -> Cos
             jobs += 1
         wall_s = time.monotonic() - started_s
         # The client is imgserve's, too: its CPU counts.
-        return Cost(jobs, service.cpu_s() - cpu_s + time.process_time() - own_s, wall_s)
+        client_s = time.process_time() - own_s
+        return _cost(jobs, wall_s, _since(before_s, service) | {"client": client_s})
 
 
-def http(service: Service, requests: list[Request], *, connections: int) -> Cost:
+def http(service: Service, requests: list[Request], *, connections: int) -> ServiceCost:
     """POST the requests over kept connections and wait until all are done."""
     done_before = _done(service)
-    started_s, cpu_s = time.monotonic(), service.cpu_s()
+    started_s, before_s = time.monotonic(), service.cpu_s_by_part()
     asyncio.run(_post_all(service.url, requests, connections))
     while _done(service) < done_before + len(requests):
         if time.monotonic() - started_s > 600:
             raise BenchError("not all jobs were done in 600 s")
         time.sleep(0.02)
     wall_s = time.monotonic() - started_s
-    return Cost(len(requests), service.cpu_s() - cpu_s, wall_s)
+    return _cost(len(requests), wall_s, _since(before_s, service))
 
 
 def _done(service: Service) -> int:

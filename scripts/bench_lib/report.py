@@ -43,10 +43,11 @@ class BenchError(Exception):
 def print_table(name: str, about: str, figures: list[Figure]) -> None:
     """Print one work's figures."""
     print(f"\n{name}  {about}")
-    print(f"  {'':44}{'min':>10}{'median':>10}{'max':>10}  unit    goal")
+    width = max((len(figure.name) for figure in figures), default=0)
+    print(f"  {'':{width}}{'min':>10}{'median':>10}{'max':>10}  unit    goal")
     for figure in figures:
         low, middle, high = min(figure.values), median(figure.values), max(figure.values)
         numbers = "".join(
             f"{value:>10.3g}" if value < 100 else f"{value:>10.0f}" for value in (low, middle, high)
         )
-        print(f"  {figure.name:44}{numbers}  {figure.unit:7} {figure.goal}")
+        print(f"  {figure.name:{width}}{numbers}  {figure.unit:7} {figure.goal}")

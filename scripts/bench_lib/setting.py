@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from bench_lib.report import BenchError
 
 IMGSERVE = (sys.executable, "-m", "imgserve")
 
@@ -41,21 +43,37 @@ class Service:
     Args:
         url: of its gateway.
         connection: its connection file.
-        pids: every process of it: supervisor, gateway, broker, worker, pixel processes.
+        parts: the processes of each part, such as broker or pixel processes.
     """
 
     url: str
     connection: Path
-    pids: tuple[int, ...]
+    parts: Mapping[str, tuple[int, ...]]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Every process of it."""
+        return tuple(pid for pids in self.parts.values() for pid in pids)
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes have used, user and system."""
-        return sum(cpu_s(pid) for pid in self.pids)
+        return sum(self.cpu_s_by_part().values())
+
+    def cpu_s_by_part(self) -> dict[str, float]:
+        """CPU seconds that the processes of each part have used, user and system.
+
+        Raises:
+            BenchError: when one has ended; what it used cannot be told any more.
+        """
+        return {part: sum(cpu_s(pid) for pid in pids) for part, pids in self.parts.items()}
 
 
 def cpu_s(pid: int) -> float:
     """CPU seconds of one process, user and system."""
-    times = psutil.Process(pid).cpu_times()
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess as exc:
+        raise BenchError(f"process {pid} of the service ended while it was measured") from exc
     return float(times.user + times.system)
 
 
@@ -73,9 +91,14 @@ def running_service(folder: Path, *flags: str) -> Iterator[Service]:
             [*IMGSERVE, "status", "--json", "--state", str(state)], check=True, capture_output=True
         )
         facts = json.loads(status.stdout)
-        workers = [worker["pid"] for worker in facts["workers"]]
-        pixels = [pid for worker in facts["workers"] for pid in worker["pixel_pids"]]
-        pids = (facts["pid"], *facts["gateways"], facts["broker"], *workers, *pixels)
-        yield Service(facts["url"], state / "connection.json", pids)
+        workers = facts["workers"]
+        parts = {
+            "supervisor": (facts["pid"],),
+            "gateway": tuple(facts["gateways"]),
+            "broker": (facts["broker"],),
+            "worker": tuple(worker["pid"] for worker in workers),
+            "pixel processes": tuple(pid for worker in workers for pid in worker["pixel_pids"]),
+        }
+        yield Service(facts["url"], state / "connection.json", parts)
     finally:
         subprocess.run([*IMGSERVE, "stop", "--state", str(state)], check=True, capture_output=True)

@@ -41,7 +41,7 @@ def running_broker(folder: Path) -> Iterator[Broker]:
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise BenchError("the broker does not start")
             time.sleep(0.02)
-        yield Broker(Service("", connection, (process.pid,)))
+        yield Broker(Service("", connection, {"broker": (process.pid,)}))
     finally:
         process.terminate()
         process.wait()

@@ -41,11 +41,15 @@ def run(setting: Setting) -> list[Figure]:
 
 
 def _beside(
-    name: str, costs: list[bare.Cost], bares: list[bare.Cost], cpu_goal: str, rate_goal: str
+    name: str, costs: list[drive.ServiceCost], bares: list[bare.Cost], cpu_goal: str, rate_goal: str
 ) -> list[Figure]:
     pairs = list(zip(costs, bares, strict=True))
     return [
         Figure(f"{name}, CPU a job", "ms", tuple(cost.cpu_ms_a_job for cost in costs)),
+        *(
+            Figure(part_row(name, part), "ms", tuple(cost.part_ms_a_job(part) for cost in costs))
+            for part in costs[0].parts_s
+        ),
         Figure(f"{name}, throughput", "jobs/s", tuple(cost.jobs_a_second for cost in costs)),
         Figure(
             f"{name}, CPU beside the bare loop",
@@ -60,6 +64,11 @@ def _beside(
             rate_goal,
         ),
     ]
+
+
+def part_row(name: str, part: str) -> str:
+    """Return the name of the row that says what one part's CPU a job is."""
+    return f"{name}: {part}, CPU a job"
 
 
 def requests(ends: Ends, jobs: int, name: str) -> list[drive.Request]:
