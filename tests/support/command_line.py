@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,18 +33,26 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 
-def imgserve(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run one command line to its end."""
+def imgserve(
+    *words: str, launcher: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run one command line to its end; a launcher is a command that becomes the one after it."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
-    command = [sys.executable, "-m", "imgserve", *words]
+    command = [*launcher, sys.executable, "-m", "imgserve", *words]
     return subprocess.run(command, env=environment(), check=False, **options)
 
 
 class Daemon:
-    """A service whose processes all end with the `with` block."""
+    """A service whose processes all end with the `with` block.
 
-    def __init__(self, state: Path) -> None:
+    Args:
+        state: its folder.
+        launcher: what goes before each of its command lines.
+    """
+
+    def __init__(self, state: Path, launcher: Sequence[str] = ()) -> None:
         self.state = state
+        self._launcher = launcher
         self._known: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -62,6 +71,7 @@ class Daemon:
 
     def run(self, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command on this service."""
+        options = {"launcher": self._launcher} | options
         ended = imgserve(command, f"--state={self.state}", *words, **options)
         self.note()
         return ended
