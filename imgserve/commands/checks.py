@@ -9,6 +9,7 @@ from typing import Final
 from imgserve.commands.exit_codes import CommandFailed, ExitCode
 from imgserve.commands.listening import is_loopback, probe
 from imgserve.config import Settings
+from imgserve.errors import ConfigError
 
 BROKER_PORTS: Final = 3
 """Jobs, reports and events; lanes take what is free from there on."""
@@ -33,6 +34,19 @@ def check_file_roots(settings: Settings) -> None:
             raise CommandFailed(
                 f"--file-root {root}: there is no such folder; make it first", ExitCode.NO_INPUT
             )
+
+
+def check_key(settings: Settings) -> None:
+    """Check that no single key is named for a gateway and a worker, whose roles differ.
+
+    Raises: ConfigError when one is: either part would wait for a broker for ever.
+    """
+    if settings.key is not None:
+        raise ConfigError(
+            f"key = {str(settings.key)!r}: a gateway and a worker need a key each, and find theirs "
+            f"in {settings.state_dir / 'keys'} (`imgserve keys init` makes them); leave --key and "
+            "IMGSERVE_KEY out here, they are for a part that runs alone"
+        )
 
 
 def check_broker_ports(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from imgserve.commands import start, stop
+from imgserve.commands import checks, start, stop
 from imgserve.commands.flags import settings_from
 from imgserve.commands.parser import Command
 
@@ -19,7 +19,9 @@ example:
 
 def run(namespace: argparse.Namespace) -> int:
     """Stop, then start."""
-    stop.end(settings_from(namespace), at_once=False)
+    settings = settings_from(namespace)
+    checks.check_key(settings)  # before anything is stopped
+    stop.end(settings, at_once=False)
     return start.run(namespace)
 
 

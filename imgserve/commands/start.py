@@ -57,6 +57,7 @@ def run(namespace: argparse.Namespace) -> int:
         CommandFailed: something it needs is missing or taken, or a part did not start.
     """
     settings = settings_from(namespace)
+    checks.check_key(settings)
     checks.make_folders(settings)
     checks.check_file_roots(settings)
     pid_file = PidFile(settings.pid_file)

@@ -72,6 +72,15 @@ def test_a_wrong_setting_is_refused_with_its_name_and_value(service):
     _refused(ended, ExitCode.CONFIG, "port", "99999", "65535")
 
 
+def test_one_key_for_two_parts_is_refused(running):
+    """Its gateway or its worker would wait for ever; a service that runs is not stopped for it."""
+    key = running.state / "keys" / "local-worker.key"
+    for command in ("start", "restart"):
+        ended = running.run(command, *SMALL, f"--key={key}")
+        _refused(ended, ExitCode.CONFIG, key, "a key each", "imgserve keys init")
+    assert running.status()["pid"] == running.record.pid
+
+
 def test_a_stale_pid_file_is_no_service(service):
     """A pid file that nobody holds is taken over, even when its pid is alive."""
     service.state.mkdir()

@@ -8,10 +8,34 @@ import urllib.request
 
 from PIL import Image
 
+from imgserve.protocol.connection import Connection
 from tests.security.keyed import key_of, keys
 from tests.support.command_line import Daemon, imgserve
 from tests.support.tls import make_certificate
 from tests.support.until import until
+
+
+def test_keys_init_is_all_that_start_needs(tmp_path):
+    """Gateway, worker, status and submit each find the key of their role; a job is done."""
+    with Daemon(tmp_path / "state") as service:
+        service.state.mkdir(mode=0o700)
+        keys(service.state, "init")
+        Image.new("RGB", (64, 64), "teal").save(tmp_path / "a.png")
+        service.start(f"--file-root={tmp_path}")
+        assert Connection.read(service.state / "connection.json").server_key
+        assert len(service.status()["workers"]) == 1
+        request = {
+            "operationType": "resize",
+            "srcURL": f"file://{tmp_path}/a.png",
+            "dstURL": f"file://{tmp_path}/b.png",
+            "args": {"width": 8, "height": 8},
+        }
+        ended = service.run("submit", "-", input=json.dumps(request) + "\n")
+        assert ended.returncode == 0, ended.stdout
+        body = json.dumps(request).encode()
+        with urllib.request.urlopen(service.record.url, body, timeout=30) as answer:  # noqa: S310
+            assert json.load(answer) == {"dstURL": request["dstURL"]}
+        assert service.run("stop").returncode == 0
 
 
 def test_a_service_with_keys_tokens_and_tls_does_jobs(tmp_path):
