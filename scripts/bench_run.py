@@ -2,24 +2,27 @@
 
 Each round runs the bare loop and then the service, so that a noisy machine touches both. The table
 shows minimum, median and maximum over the rounds; the figures also go to bench-output/bench.json.
+A work whose rounds lie too far apart, or one with a failed job, is not reported, and says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bench_lib.report import Figure, print_table
+from bench_lib.outcome import Work, measure
 from bench_lib.setting import Setting
 from bench_lib.works import dispatch, fleet, growth, large, latency, queue, resize, tiny
 
 ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "bench-output"
 
-WORKS: dict[str, tuple[str, Callable[[Setting], list[Figure]]]] = {
+WORKS: dict[str, tuple[str, Work]] = {
     "W1": ("2 MP JPEG to 200x120, HTTP in, placeholder and result PUT out", resize.run),
     "W2": ("durable jobs through the broker, stub worker", dispatch.run),
     "W3": ("64x64 PNG, file to file", tiny.run),
@@ -32,7 +35,7 @@ WORKS: dict[str, tuple[str, Callable[[Setting], list[Figure]]]] = {
 
 
 def main() -> int:
-    """Run the works asked for; exit 1 when one could not be measured."""
+    """Run the works asked for; exit 1 when one has no figures."""
     listing = "\n".join(f"  {name}  {about}" for name, (about, _) in WORKS.items())
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -42,26 +45,49 @@ def main() -> int:
     parser.add_argument("works", nargs="*", help="the works to run, by name; default: all")
     parser.add_argument("--full", action="store_true", help="ten times the jobs, for the report")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each work (3)")
+    parser.add_argument("--noisy", action="store_true", help="report however noisy it was")
     options = parser.parse_args()
     names = [name.upper() for name in options.works] or list(WORKS)
     unknown = [name for name in names if name not in WORKS]
     if unknown:
         parser.error(f"there is no work {', '.join(unknown)}; there are {', '.join(WORKS)}")
-    figures = {}
+    return run(names, options)
+
+
+def run(
+    names: list[str],
+    options: argparse.Namespace,
+    works: dict[str, tuple[str, Work]] = WORKS,
+    output: Path = OUTPUT,
+) -> int:
+    """Measure works one after the other; what one has told is kept whatever the next one does.
+
+    Args:
+        names: the works to run.
+        options: full, rounds, noisy.
+        works: what they are about and who measures them, by name.
+        output: the folder of bench.json.
+
+    Returns:
+        The exit code: 1 when a work has no figures.
+    """
+    facts = {"full": options.full, "rounds": options.rounds, "cores": len(os.sched_getaffinity(0))}
+    document: dict[str, Any] = {"run": facts}
+    silent = 0
     with tempfile.TemporaryDirectory(prefix="imgserve-bench-") as folder:
         for name in names:
-            about, work = WORKS[name]
+            about, work = works[name]
             print(f"{name}: {about}", file=sys.stderr)
             place = Path(folder) / name
             place.mkdir()
             setting = Setting(folder=place, rounds=options.rounds, full=options.full)
-            figures[name] = work(setting)
-            print_table(name, about, figures[name])
-    output = ROOT / "bench-output"
-    output.mkdir(exist_ok=True)
-    document = {name: [figure.as_dict() for figure in rows] for name, rows in figures.items()}
-    (output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
-    return 0
+            outcome = measure(name, about, work, setting, noisy=options.noisy)
+            outcome.show()
+            silent += not outcome.reported
+            document[name] = outcome.as_dict()
+            output.mkdir(exist_ok=True)
+            (output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
+    return 1 if silent else 0
 
 
 if __name__ == "__main__":

@@ -16,12 +16,15 @@ class Figure:
         unit: of the values; "x" for a ratio.
         values: one a round.
         goal: what it should reach, in words; empty where none is set.
+        spread_most: how far the rounds may lie apart, see `noise.spread`; a wider figure refuses
+            its work. None where the figure is none that the work stands by.
     """
 
     name: str
     unit: str
     values: tuple[float, ...]
     goal: str = ""
+    spread_most: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figure for JSON."""

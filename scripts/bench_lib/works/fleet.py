@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from bench_lib import drive
+from bench_lib.noise import RATE_SPREAD_MOST
 from bench_lib.report import BenchError, Figure
 from bench_lib.setting import Setting
 from bench_lib.stubs import Broker, running_broker, stub_workers
@@ -28,6 +29,7 @@ def run(setting: Setting) -> list[Figure]:
             "x",
             tuple(many / few for many, few in zip(rates, few, strict=True)),
             ">= 0.80",
+            RATE_SPREAD_MOST,
         ),
         Figure(f"CPU of the idle broker, {MANY} workers", "% core", idles, "< 5"),
     ]

@@ -7,6 +7,7 @@ import time
 
 from bench_lib import drive
 from bench_lib.ends import nginx
+from bench_lib.noise import RATE_SPREAD_MOST
 from bench_lib.picture import jpeg
 from bench_lib.report import BenchError, Figure
 from bench_lib.setting import Setting, running_service
@@ -27,7 +28,9 @@ def run(setting: Setting) -> list[Figure]:
             rounds.append(asyncio.run(_replies_ms(service.url, wanted)))
     rounds = rounds[1:]  # the first one warms up
     return [
-        Figure("p50", "ms", tuple(_quantile(each, 0.5) for each in rounds), "<= 12"),
+        Figure(
+            "p50", "ms", tuple(_quantile(each, 0.5) for each in rounds), "<= 12", RATE_SPREAD_MOST
+        ),
         Figure("p99", "ms", tuple(_quantile(each, 0.99) for each in rounds), "<= 40"),
     ]
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from bench_lib import bare, drive
 from bench_lib.ends import Ends, nginx
+from bench_lib.noise import BARE_SPREAD_MOST, RATIO_SPREAD_MOST
 from bench_lib.picture import jpeg
 from bench_lib.report import BenchError, Figure
 from bench_lib.setting import Setting, running_service
@@ -33,7 +34,12 @@ def run(setting: Setting) -> list[Figure]:
             https.append(drive.http(service, wanted, connections=CONNECTIONS))
             check_results(ends, jobs, f"n{each}", f"h{each}")
     return [
-        Figure("bare loop, CPU a job", "ms", tuple(cost.cpu_ms_a_job for cost in bares)),
+        Figure(
+            "bare loop, CPU a job",
+            "ms",
+            tuple(cost.cpu_ms_a_job for cost in bares),
+            spread_most=BARE_SPREAD_MOST,
+        ),
         Figure("bare loop, throughput", "jobs/s", tuple(cost.jobs_a_second for cost in bares)),
         *_beside("native client", natives, bares, "<= 1.15", ">= 0.80"),
         *_beside("POST /", https, bares, "<= 1.20", ""),
@@ -56,6 +62,7 @@ def _beside(
             "x",
             tuple(cost.cpu_ms_a_job / base.cpu_ms_a_job for cost, base in pairs),
             cpu_goal,
+            RATIO_SPREAD_MOST,
         ),
         Figure(
             f"{name}, throughput beside the bare loop",
