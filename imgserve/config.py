@@ -264,6 +264,18 @@ class Settings(BaseSettings):
     source_limit_bytes: Count = Field(100_000_000, description="bytes of a source at most")
     svg_limit_bytes: Count = Field(10_000_000, description="bytes of an SVG source at most")
     source_limit_pixels: Count = Field(100_000_000, description="pixels of a source at most")
+    result_limit_pixels: Count = Field(
+        50_000_000,
+        le=65_500**2,
+        description="pixels of a result at most, then code 115; for gateway and worker: 200 MB as "
+        "RGBA, a few of which a pixel process holds",
+    )
+    result_limit_side_px: Count = Field(
+        20_000,
+        le=65_500,
+        description="width, and height, of a result at most, then code 115; for gateway and "
+        "worker: libjpeg ends at 65,500",
+    )
     pixel_timeout_s: Seconds = Field(20, description="longest time for one image's pixels")
     connect_timeout_s: Seconds = Field(10, description="longest time to connect to a peer")
     fetch_timeout_s: Seconds = Field(60, description="longest time for one download")
@@ -286,7 +298,8 @@ class Settings(BaseSettings):
     pixel_memory_bytes: Count | None = Field(
         None,
         description="memory for pictures in all pixel processes of a worker; default: 500 MB for "
-        "each, and at least 1 GB, which the largest picture takes",
+        "each, and at least 1 GB, which the largest picture takes, and more where the limits of "
+        "pixels are raised",
     )
     drain_timeout_s: Duration = Field(
         60, description="longest time to finish running jobs when asked to end"

@@ -19,11 +19,8 @@ from imgserve.errors import RequestInvalid, RequestUnparsable
 REQUEST_LIMIT_BYTES: Final = 64 * 1024
 """The largest request (code 117): the contract's own number."""
 
-OUTPUT_LIMIT_PIXELS: Final = 50_000_000
-"""The largest result in pixels: 200 MB as RGBA, what one pixel process may hold."""
-
-OUTPUT_LIMIT_SIDE_PX: Final = 20_000
-"""The largest side of a result in pixels: one side alone must not make a row of 50 MP."""
+RESULT_LIMIT_SIDE_PX: Final = 65_500
+"""The largest side of a result that any service can make: libjpeg's own limit, GIF's is near."""
 
 KEYS: Final = frozenset({"operationType", "srcURL", "dstURL", "args"})
 _QUOTE_LIMIT_CHARS: Final = 80
@@ -80,6 +77,23 @@ ARGUMENTS: Final[Mapping[Operation, frozenset[str]]] = {
 SCHEMES: Final = ("http", "https", "ftp", "ftps", "file")
 _TAG = re.compile(r"\{\$(width|height|basename|ext|extension)\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLimits:
+    """How large a result may be (code 115).
+
+    Args:
+        pixels: width times height.
+        side_px: width, and height.
+    """
+
+    pixels: int
+    side_px: int
+
+
+ANY_RESULT: Final = ResultLimits(pixels=RESULT_LIMIT_SIDE_PX**2, side_px=RESULT_LIMIT_SIDE_PX)
+"""For who does not know the service's own limits, such as its clients: what no service can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +165,29 @@ def load(body: bytes) -> dict[str, Any]:
     return document
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes, limits: ResultLimits = ANY_RESULT) -> Request:
     """Parse and check a body.
+
+    Args:
+        body: the JSON.
+        limits: of the result.
 
     Raises:
         RequestUnparsable: it is not a JSON object.
         RequestInvalid: a check failed; codes 101 to 117.
     """
-    request = check(load(body))
+    request = check(load(body), limits)
     if len(body) > REQUEST_LIMIT_BYTES:
         _refuse(117, f"the request has {len(body)} bytes; at most {REQUEST_LIMIT_BYTES} are taken")
     return request
 
 
-def check(document: Mapping[str, Any]) -> Request:
+def check(document: Mapping[str, Any], limits: ResultLimits = ANY_RESULT) -> Request:
     """Run the quick checks in the order of their codes, without any I/O.
+
+    Args:
+        document: the JSON object.
+        limits: of the result.
 
     Raises: RequestInvalid with the first code that applies, 101 to 116.
     """
@@ -185,7 +207,7 @@ def check(document: Mapping[str, Any]) -> Request:
     resolved = f"{page}:{file_part}"
     result_name = file_part if posting else source_file_name(resolved)
     _check_result_extension(operation, extension, result_name)
-    renderer = _check_arguments(operation, args)
+    renderer = _check_arguments(operation, args, limits)
     _check_url("srcURL", src_url)
     if posting:
         _check_url("dstURL's page", page)
@@ -298,7 +320,9 @@ def _check_result_extension(operation: Operation, extension: str, result_name: s
         _refuse(113, f"dstURL's extension is {quoted(seen)}; the result's is {wanted}")
 
 
-def _check_arguments(operation: Operation, args: Mapping[str, Any]) -> Renderer | None:
+def _check_arguments(
+    operation: Operation, args: Mapping[str, Any], limits: ResultLimits
+) -> Renderer | None:
     """Codes 114 and 115."""
     known = ARGUMENTS[operation]
     for name in args:
@@ -307,13 +331,13 @@ def _check_arguments(operation: Operation, args: Mapping[str, Any]) -> Renderer 
             _refuse(114, f"{operation} has no argument {quoted(name)}; it takes {allowed}")
     width_px, height_px = args["width"], args["height"]
     for name in REQUIRED_ARGUMENTS:
-        if not 1 <= args[name] <= OUTPUT_LIMIT_SIDE_PX:
-            _refuse(115, f"{name} is {quoted(args[name])}; 1 to {OUTPUT_LIMIT_SIDE_PX} are allowed")
-    if width_px * height_px > OUTPUT_LIMIT_PIXELS:
+        if not 1 <= args[name] <= limits.side_px:
+            _refuse(115, f"{name} is {quoted(args[name])}; 1 to {limits.side_px} are allowed")
+    if width_px * height_px > limits.pixels:
         _refuse(
             115,
             f"the result would have {width_px * height_px} pixels; "
-            f"at most {OUTPUT_LIMIT_PIXELS} are allowed",
+            f"at most {limits.pixels} are allowed",
         )
     method = args.get("method", "POST")
     if not isinstance(method, str) or method.upper() not in Method.__members__:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from imgserve.errors import RequestInvalid, RequestUnparsable
 from imgserve.request import (
-    OUTPUT_LIMIT_SIDE_PX,
     REQUEST_LIMIT_BYTES,
+    RESULT_LIMIT_SIDE_PX,
     Destination,
     ImageKind,
     Method,
     Renderer,
+    ResultLimits,
     canonical,
     check,
     parse,
@@ -66,8 +67,7 @@ INVALID = [
     (113, request(dst="http://d/up:x.gif", field_name="f")),
     (114, request(colour=1)),
     (114, request(renderer="resvg")),
-    *((115, request(width=value)) for value in (0, -1, OUTPUT_LIMIT_SIDE_PX + 1, 10**30)),
-    (115, request(width=20_000, height=2_501)),
+    *((115, request(width=value)) for value in (0, -1, RESULT_LIMIT_SIDE_PX + 1, 10**30)),
     (115, request(method="PATCH")),
     (115, request("rasterize", "http://s/a.svg", FTP, renderer="inkscape")),
     *(
@@ -196,15 +196,40 @@ def test_a_rasterized_svg_becomes_a_png():
     assert found.renderer is Renderer.CAIROSVG
 
 
-@pytest.mark.parametrize("side", [1, OUTPUT_LIMIT_SIDE_PX - 1, OUTPUT_LIMIT_SIDE_PX])
-def test_a_side_is_taken_up_to_its_limit(side):
-    """Each side for itself."""
-    assert check(request(width=side, height=1)).width_px == side
+LIMITS = ResultLimits(pixels=1_000, side_px=200)
 
 
-def test_pixels_are_taken_up_to_their_limit():
-    """50 million, exactly."""
-    assert check(request(width=20_000, height=2_500)).height_px == 2_500
+@pytest.mark.parametrize("size", [(1, 1), (199, 5), (200, 5), (1, 200), (25, 40), (27, 37)])
+def test_a_result_is_taken_up_to_its_limits(size):
+    """Either side for itself, and their product."""
+    found = check(request(width=size[0], height=size[1]), LIMITS)
+    assert (found.width_px, found.height_px) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "allowed"),
+    [
+        ((201, 1), "width is 201", "1 to 200 are"),
+        ((1, 201), "height is 201", "1 to 200 are"),
+        ((200, 6), "1200 pixels", "at most 1000 are"),
+        ((77, 13), "1001 pixels", "at most 1000 are"),
+    ],
+)
+def test_a_result_over_its_limits_is_115(size, seen, allowed):
+    """With what was seen and what is allowed; also where the URL is malformed (116)."""
+    for src in (SRC, "http://s:0/a.png"):
+        body = canonical(request(src=src, width=size[0], height=size[1]))
+        with pytest.raises(RequestInvalid) as caught:
+            parse(body, LIMITS)
+        assert caught.value.code == 115
+        assert seen in caught.value.detail
+        assert allowed in caught.value.detail
+
+
+def test_who_knows_no_limits_takes_what_any_service_may():
+    """A client must not refuse what its service was set to make."""
+    side = RESULT_LIMIT_SIDE_PX
+    assert check(request(width=side, height=side)).height_px == side
 
 
 def test_equal_requests_are_equal_bytes():

@@ -21,7 +21,14 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-def prepare(request: RequestLike, job_id: str | None, priority: int, tag: str = "") -> Entry:
+def prepare(
+    request: RequestLike,
+    job_id: str | None,
+    priority: int,
+    tag: str = "",
+    *,
+    limits: contract.ResultLimits = contract.ANY_RESULT,
+) -> Entry:
     """Check a request and make its entry.
 
     Args:
@@ -29,6 +36,7 @@ def prepare(request: RequestLike, job_id: str | None, priority: int, tag: str = 
         job_id: the id it shall have, 1 to 64 of A-Z a-z 0-9 _ . : -; None: a fresh one.
         priority: -100 to 100.
         tag: what its worker must have; empty: any worker.
+        limits: of the result, where they are known: the worker judges by its own all the same.
 
     Raises:
         RequestUnparsable, RequestInvalid: the request does not pass the quick checks.
@@ -40,7 +48,7 @@ def prepare(request: RequestLike, job_id: str | None, priority: int, tag: str = 
     if tag:
         checks.identifier("tag", tag)
     document = contract.load(request) if isinstance(request, bytes) else request
-    contract.check(document)
+    contract.check(document, limits)
     try:
         payload = contract.canonical(document)
     except (TypeError, ValueError, RecursionError) as exc:

@@ -15,6 +15,7 @@ from imgserve.errors import JobConflict, ServiceUnavailable
 from imgserve.gateway.metrics import HttpMetrics
 from imgserve.gateway.tokens import Tokens
 from imgserve.protocol.events import Refusal
+from imgserve.request import ResultLimits
 
 FAREWELL_S: Final = 10.0
 """How long requests may wait on once the gateway is asked to end; a load balancer's patience."""
@@ -46,6 +47,9 @@ class Service:
         self.settings = settings
         self.client = client
         self.tokens = tokens
+        self.result_limits = ResultLimits(
+            pixels=settings.result_limit_pixels, side_px=settings.result_limit_side_px
+        )
         self.metrics = HttpMetrics()
         self.body_room_bytes = BODIES_KEPT_BYTES
         self.draining = False

@@ -43,7 +43,7 @@ class SubmitHandler(Handler):
                 f"the request has {self.body_bytes} bytes; at most {REQUEST_LIMIT_BYTES} are taken",
                 code=117,
             )
-        entry = prepare(bytes(self.body), None, 0)
+        entry = prepare(bytes(self.body), None, 0, limits=self.service.result_limits)
         self.body.clear()
         self._check_destination(entry)
         entry.priority = self._priority()

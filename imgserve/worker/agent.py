@@ -27,6 +27,7 @@ from imgserve.worker.liveness import Liveness, Systemd
 from imgserve.worker.parts import (
     build_capacity,
     build_pixel_settings,
+    build_result_limits,
     build_source_limits,
     build_transfer_settings,
 )
@@ -89,8 +90,13 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
             return EXIT_NO_PIXELS
         try:
             systemd.ready()
-            limits = build_source_limits(settings)
-            tools = Tools(transfers=transfers, pixels=pool, memory=memory, limits=limits)
+            tools = Tools(
+                transfers=transfers,
+                pixels=pool,
+                memory=memory,
+                limits=build_source_limits(settings),
+                results=build_result_limits(settings),
+            )
             agent = Agent(
                 settings, tools, slots=capacity.slots, stop=stop, fence=fence, liveness=liveness
             )

@@ -103,7 +103,7 @@ class Attempt:
         try:
             self._go_on()
             if self.job.verdict:
-                return await self._carry_out_verdict()
+                return await self._fail(self.job.verdict, self.job.detail)
             return await self._work()
         except _Stopped:
             return await self._end_stopped()
@@ -122,7 +122,7 @@ class Attempt:
 
     async def _work(self) -> Done:
         """The whole of a job that goes well (docs/architecture.md, "The life of a job")."""
-        request = self._request = parse(self.job.payload)
+        request = self._request = parse(self.job.payload, self._tools.results)
         async with self._open_source(request) as source:
             with self._watch.stage("fetch"):
                 await inspect(source, request, self._tools.limits, pixels=self._tools.pixels)
@@ -233,13 +233,6 @@ class Attempt:
             return Returned(*named, 503, _DRAINED, ReturnReason.DRAINED, 0.0)
         return await self._fail(406, CODES[406].meaning)
 
-    async def _carry_out_verdict(self) -> Failed:
-        try:
-            self._request = parse(self.job.payload)
-        except (RequestUnparsable, RequestInvalid):
-            log.warning("job %s: its payload says no destination", self.job.job_id)
-        return await self._fail(self.job.verdict, self.job.detail)
-
     async def _end_troubled(self, error: CodedError) -> FinalReport:
         verdict = judge(error, accepted=self._accepted)
         code, detail = verdict.code, verdict.detail
@@ -260,6 +253,12 @@ class Attempt:
         Returns: the detail, and what went wrong with that.
         """
         self._failing = True
+        if self._placed and self._request is None:
+            # Not worked on: there is a verdict, or the worker before allowed larger results.
+            try:
+                self._request = parse(self.job.payload)
+            except (RequestUnparsable, RequestInvalid):
+                log.warning("job %s: its payload says no destination", self.job.job_id)
         if self._placed and self._request is not None:
             detail += await self._place_failure(self._request)
         return detail[:TEXT_LIMIT_CHARS]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imgserve.config import Settings
+from imgserve.request import ResultLimits
 from imgserve.worker.capacity import default_processes, default_slots, read_cpus
 from imgserve.worker.inspection import SourceLimits
-from imgserve.worker.pixels import PixelSettings
+from imgserve.worker.pixels import PixelSettings, memory
+from imgserve.worker.pixels.pool import SMALL_JOBS_PART
 from imgserve.worker.transfers import TransferSettings
 
 
@@ -50,7 +52,9 @@ def build_transfer_settings(settings: Settings) -> TransferSettings:
 
 def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
     """Map the settings to those of the pixel processes."""
-    return PixelSettings(
+    more_bytes = more_for_large_pictures(settings)
+    budget_bytes = max(10**9, 5 * 10**8 * processes) + share_for_large_jobs(more_bytes)
+    chosen = PixelSettings(
         processes=processes,
         # Above 95 a JPEG grows and nothing is gained: Pillow's documentation says so.
         jpeg_quality=min(95, settings.jpeg_quality),
@@ -61,9 +65,31 @@ def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
         svg_limit_bytes=settings.svg_limit_bytes,
         svg_depth_limit=settings.svg_depth_limit,
         jpeg_scan_limit=settings.jpeg_scan_limit,
-        pixel_memory_bytes=settings.pixel_memory_bytes or max(10**9, 5 * 10**8 * processes),
+        pixel_memory_bytes=settings.pixel_memory_bytes or budget_bytes,
         require_sandbox=settings.require_sandbox,
     )
+    return replace(chosen, memory_limit_bytes=chosen.memory_limit_bytes + more_bytes)
+
+
+def more_for_large_pictures(settings: Settings) -> int:
+    """Return what the largest picture takes, in bytes, over one at the default limits."""
+    defaults = Settings.model_fields
+    source_pixels: int = settings.source_limit_pixels - defaults["source_limit_pixels"].default
+    result_pixels: int = settings.result_limit_pixels - defaults["result_limit_pixels"].default
+    source_bytes = source_pixels * (
+        memory.COEFFICIENT_BYTES_PER_PIXEL + memory.LOADED_BYTES_PER_PIXEL
+    )
+    return max(0, source_bytes) + max(0, result_pixels * memory.RESULT_BYTES_PER_PIXEL)
+
+
+def share_for_large_jobs(size_bytes: int) -> int:
+    """Return by how much a pool's budget grows, so that a large job can have so much more."""
+    return size_bytes * SMALL_JOBS_PART // (SMALL_JOBS_PART - 1)
+
+
+def build_result_limits(settings: Settings) -> ResultLimits:
+    """Map the settings to what a result may be."""
+    return ResultLimits(pixels=settings.result_limit_pixels, side_px=settings.result_limit_side_px)
 
 
 def build_source_limits(settings: Settings) -> SourceLimits:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imgserve.protocol.reports import JobReports
+from imgserve.request import ResultLimits
 from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.inspection import SourceLimits
 from imgserve.worker.pixels import PixelPool
@@ -21,6 +22,7 @@ class Tools:
     pixels: PixelPool
     memory: MemoryBudget
     limits: SourceLimits
+    results: ResultLimits
     clock: Callable[[], float] = time.monotonic
 
 

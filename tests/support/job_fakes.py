@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 from imgserve.protocol.lane import Job
 from imgserve.protocol.reports import JobReports
-from imgserve.request import Destination, ImageKind
+from imgserve.request import Destination, ImageKind, ResultLimits
 from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.inspection import SourceLimits
 from imgserve.worker.job import Attempt
@@ -189,11 +189,12 @@ def a_job(**changes: Any) -> Job:
 
 
 def tools_of(script: Script, clock: Callable[[], float] = time.monotonic) -> Tools:
-    """Scripted tools, with limits of 1 MB, 1 kB for an SVG, and 1 MP."""
+    """Scripted tools, limits of 1 MB, 1 kB for an SVG, 1 MP, and a result of 2,000 pixels."""
     return Tools(
         transfers=cast("Transfers", FakeTransfers(script)),
         pixels=cast("PixelPool", FakePixels(script)),
         limits=SourceLimits(size_bytes=1_000_000, svg_bytes=1_000, pixels=1_000_000),
+        results=ResultLimits(pixels=2_000, side_px=100),
         memory=MemoryBudget(16_000_000, 2),
         clock=clock,
     )

@@ -76,6 +76,27 @@ def test_what_is_found_before_acceptance_rejects(code, script):
     assert bench.script.uploads == []
 
 
+@pytest.mark.parametrize(
+    ("size", "code"), [((50, 40), 0), ((20, 100), 0), ((50, 41), 115), ((1, 101), 115)]
+)
+def test_the_workers_own_limits_of_results_hold(size, code):
+    """Whatever gateway or native client let the request through; nothing is fetched for it."""
+    args = {"width": size[0], "height": size[1], "method": "PUT"}
+    bench = live(a_job(payload=payload(args=args)), Script(source=png_head(1000, 1000)))
+    assert (bench.final.KIND, getattr(bench.final, "code", 0)) == (
+        ("rejected", code) if code else ("done", 0)
+    )
+    assert bool(bench.script.fetched) is not bool(code)
+
+
+def test_a_job_that_another_worker_accepted_and_this_one_may_not_do_says_so_at_its_destination():
+    """Where workers have different limits: the placeholder does not stand for ever."""
+    args = {"width": 1, "height": 101, "method": "PUT"}
+    bench = live(a_job(payload=payload(args=args), accepted=True), Script())
+    assert (bench.kinds, bench.final.code) == (["failed"], 401)
+    assert bench.script.uploads == [FAILURE]
+
+
 @pytest.mark.parametrize("size", [(40, 30), (1000, 1000)])
 def test_a_source_at_its_limits_is_taken(size):
     """A source exactly as large as the result, or as the pixel limit, will do."""

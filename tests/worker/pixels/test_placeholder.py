@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgserve.request import OUTPUT_LIMIT_PIXELS, OUTPUT_LIMIT_SIDE_PX, ImageKind
+from imgserve.config import Settings
+from imgserve.request import ImageKind
 from imgserve.worker.pixels import Text
 from imgserve.worker.pixels.frames import PixelOperation
 from imgserve.worker.pixels.placeholder import LAYOUTS, SMALLEST_FONT_PX, fit, placeholder
 from tests.support import images
 from tests.worker.pixels.asking import request
 
+LIMIT_PIXELS = Settings.model_fields["result_limit_pixels"].default
+LIMIT_SIDE_PX = Settings.model_fields["result_limit_side_px"].default
 KINDS = (ImageKind.PNG, ImageKind.GIF, ImageKind.JPEG)
 
 
@@ -72,9 +75,7 @@ def test_narrow_results_get_more_lines():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "size", [(OUTPUT_LIMIT_SIDE_PX, OUTPUT_LIMIT_PIXELS // OUTPUT_LIMIT_SIDE_PX), (7071, 7071)]
-)
+@pytest.mark.parametrize("size", [(LIMIT_SIDE_PX, LIMIT_PIXELS // LIMIT_SIDE_PX), (7071, 7071)])
 def test_largest_results_have_placeholders(kind, size):
     """The largest result that a request may ask for has a placeholder, encoded small."""
     started_s = time.process_time()
