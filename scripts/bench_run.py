@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_lib.outcome import Work, measure
+from bench_lib.peers.work import ABOUT, NAME, Peers
 from bench_lib.setting import Setting
 from bench_lib.works import dispatch, fleet, growth, large, latency, queue, resize, tiny
 
@@ -45,12 +46,20 @@ def main() -> int:
     parser.add_argument("works", nargs="*", help="the works to run, by name; default: all")
     parser.add_argument("--full", action="store_true", help="ten times the jobs, for the report")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each work (3)")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="install Celery, thumbor, sharp and pyvips below bench-output and measure them beside "
+        "imgserve; where no work is named, nothing else",
+    )
     parser.add_argument("--noisy", action="store_true", help="report however noisy it was")
     options = parser.parse_args()
-    names = [name.upper() for name in options.works] or list(WORKS)
+    names = [name.upper() for name in options.works] or ([] if options.peers else list(WORKS))
     unknown = [name for name in names if name not in WORKS]
     if unknown:
         parser.error(f"there is no work {', '.join(unknown)}; there are {', '.join(WORKS)}")
+    if options.peers:
+        return run([*names, NAME], options, WORKS | {NAME: (ABOUT, Peers(options.noisy))})
     return run(names, options)
 
 
@@ -82,6 +91,8 @@ def run(
             place.mkdir()
             setting = Setting(folder=place, rounds=options.rounds, full=options.full)
             outcome = measure(name, about, work, setting, noisy=options.noisy)
+            if isinstance(work, Peers):
+                outcome = work.completed(outcome)
             outcome.show()
             silent += not outcome.reported
             document[name] = outcome.as_dict()
