@@ -22,6 +22,7 @@ from bench_lib.works import dispatch, fleet, growth, large, latency, queue, resi
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "bench-output"
+CHARTS = ROOT / "docs" / "charts"
 
 WORKS: dict[str, tuple[str, Work]] = {
     "W1": ("2 MP JPEG to 200x120, HTTP in, placeholder and result PUT out", resize.run),
@@ -53,7 +54,12 @@ def main() -> int:
         "imgserve; where no work is named, nothing else",
     )
     parser.add_argument("--noisy", action="store_true", help="report however noisy it was")
+    parser.add_argument(
+        "--charts", action="store_true", help="only draw docs/charts from the last run's figures"
+    )
     options = parser.parse_args()
+    if options.charts:
+        return draw_charts()
     names = [name.upper() for name in options.works] or ([] if options.peers else list(WORKS))
     unknown = [name for name in names if name not in WORKS]
     if unknown:
@@ -61,6 +67,19 @@ def main() -> int:
     if options.peers:
         return run([*names, NAME], options, WORKS | {NAME: (ABOUT, Peers(options.noisy))})
     return run(names, options)
+
+
+def draw_charts(source: Path = OUTPUT / "bench.json", folder: Path = CHARTS) -> int:
+    """Draw the charts of docs/performance.md; return 1 when one is missing."""
+    from bench_lib.charts import draw_all  # noqa: PLC0415 (the works need no matplotlib)
+
+    if not source.exists():
+        print("there are no figures yet: run scripts/bench --full", file=sys.stderr)
+        return 1
+    missing = draw_all(source, folder)
+    for sentence in missing:
+        print(sentence, file=sys.stderr)
+    return 1 if missing else 0
 
 
 def run(

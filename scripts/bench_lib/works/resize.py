@@ -15,6 +15,8 @@ WIDTH_PX, HEIGHT_PX = 200, 120
 SHORT_JOBS = 400
 WINDOW = 64
 CONNECTIONS = 32
+BARE_ROW = "bare loop, CPU a job"
+WAYS = NATIVE, POST = ("native client", "POST /")
 
 
 def run(setting: Setting) -> list[Figure]:
@@ -33,16 +35,23 @@ def run(setting: Setting) -> list[Figure]:
             wanted = requests(ends, jobs, f"h{each}")
             https.append(drive.http(service, wanted, connections=CONNECTIONS))
             check_results(ends, jobs, f"n{each}", f"h{each}")
+    return figures(bares, natives, https)
+
+
+def figures(
+    bares: list[bare.Cost], natives: list[drive.ServiceCost], https: list[drive.ServiceCost]
+) -> list[Figure]:
+    """Return the rows of what the rounds cost."""
     return [
         Figure(
-            "bare loop, CPU a job",
+            BARE_ROW,
             "ms",
             tuple(cost.cpu_ms_a_job for cost in bares),
             spread_most=BARE_SPREAD_MOST,
         ),
         Figure("bare loop, throughput", "jobs/s", tuple(cost.jobs_a_second for cost in bares)),
-        *_beside("native client", natives, bares, "<= 1.15", ">= 0.80"),
-        *_beside("POST /", https, bares, "<= 1.20", ""),
+        *_beside(NATIVE, natives, bares, "<= 1.15", ">= 0.80"),
+        *_beside(POST, https, bares, "<= 1.20", ""),
     ]
 
 
