@@ -36,7 +36,7 @@ CODES: dict[int, Code] = _table(
     (112, "an argument that the destination needs has the wrong type"),
     (113, "dstURL's extension is not the result's"),
     (114, "unknown argument name"),
-    (115, "an argument is out of its range"),
+    (115, "an argument is out of its range, such as a result over the service's limits"),
     (116, "a URL is malformed or holds control characters"),
     (117, "the request is larger than the limit"),
     (201, "the source cannot be fetched"),

@@ -8,6 +8,7 @@ import pytest
 
 from imgserve.config import Settings, load_settings
 from imgserve.errors import ConfigError
+from imgserve.request import ANY_RESULT, RESULT_LIMIT_SIDE_PX
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,9 @@ WRONG = [
     ("jpeg_quality", 101, "less than or equal to 100"),
     ("renderer", "inkscape", "'resvg' or 'cairosvg'"),
     ("insecure", "perhaps", "boolean"),
+    ("result_limit_pixels", 0, "greater than or equal to 1"),
+    ("result_limit_side_px", RESULT_LIMIT_SIDE_PX + 1, f"equal to {RESULT_LIMIT_SIDE_PX}"),
+    ("result_limit_pixels", ANY_RESULT.pixels + 1, f"equal to {ANY_RESULT.pixels}"),
 ]
 
 
@@ -77,6 +81,15 @@ def test_a_wrong_value_is_refused_with_its_name_itself_and_what_is_allowed(name,
     assert sentence.startswith(f"{name} = ")
     assert str(value) in sentence
     assert allowed in sentence
+
+
+def test_limits_of_results_go_up_to_what_any_service_can_take():
+    """50 megapixels and 20,000 a side are but the default."""
+    default = load_settings({})
+    assert (default.result_limit_pixels, default.result_limit_side_px) == (50_000_000, 20_000)
+    side, pixels = ANY_RESULT.side_px, ANY_RESULT.pixels
+    raised = load_settings({"result_limit_pixels": pixels, "result_limit_side_px": side})
+    assert (raised.result_limit_pixels, raised.result_limit_side_px) == (pixels, side)
 
 
 def test_every_wrong_setting_is_named_at_once():

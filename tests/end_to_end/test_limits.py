@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from imgserve.client import Client
+from imgserve.errors import RequestInvalid
 from tests.end_to_end.ends import Ends
 from tests.end_to_end.looks import is_placeholder
 from tests.support import images
@@ -21,6 +23,8 @@ from tests.support.service import Service, eventually
 SIZE = (120, 80)
 LIMIT_BYTES = 60_000
 LIMIT_PIXELS = 100_000
+# Of results: fewer pixels than by default, longer sides.
+RESULT_PIXELS, RESULT_SIDE_PX = 40_000, 25_000
 PIXEL_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 4.0
 CRASH_LIMIT = 2
@@ -39,7 +43,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         *("--processes", "1", "--slots", "2", "--queue-limit", "4", "--retry-limit", "0"),
         *("--source-limit-bytes", str(LIMIT_BYTES), "--source-limit-pixels", str(LIMIT_PIXELS)),
         *("--pixel-timeout-s", str(PIXEL_TIMEOUT_S), "--answer-timeout-s", str(ANSWER_TIMEOUT_S)),
-        *("--crash-limit", str(CRASH_LIMIT)),
+        *("--crash-limit", str(CRASH_LIMIT), "--result-limit-pixels", str(RESULT_PIXELS)),
+        *("--result-limit-side-px", str(RESULT_SIDE_PX)),
     )
     with Service(tmp_path_factory.mktemp("strict"), *flags) as service:
         yield service
@@ -51,13 +56,13 @@ def ends(strict: Service, web: HttpServer, ftp: FtpServer) -> Ends:
     return Ends(strict, web, ftp)
 
 
-def asked(ends: Ends, name: str, src_url: str) -> dict[str, Any]:
-    """A request for a result of SIZE, PUT to `/<name>/up.png`."""
+def asked(ends: Ends, name: str, src_url: str, size: tuple[int, int] = SIZE) -> dict[str, Any]:
+    """A request for a result of this size, PUT to `/<name>/up.png`."""
     return {
         "operationType": "rasterize" if src_url.endswith(".svg") else "resize",
         "srcURL": src_url,
         "dstURL": ends.web.url(f"/{name}/up.png"),
-        "args": {"width": SIZE[0], "height": SIZE[1], "method": "PUT"},
+        "args": {"width": size[0], "height": size[1], "method": "PUT"},
     }
 
 
@@ -99,6 +104,47 @@ def test_source_of_too_many_pixels_is_207(ends: Ends, name: str):
     detail = ends.service.job(answer.headers["location"])["detail"]
     assert "401x250" in detail
     assert str(LIMIT_PIXELS) in detail
+
+
+RESULTS = [
+    ((RESULT_SIDE_PX, 1), ""),
+    ((RESULT_SIDE_PX + 1, 1), f"1 to {RESULT_SIDE_PX} are allowed"),
+    ((200, 200), ""),
+    ((8, 5_001), f"at most {RESULT_PIXELS} are allowed"),
+]
+
+
+@pytest.mark.parametrize(("size", "refusal"), RESULTS)
+def test_result_over_its_limits_is_115_at_the_gateway(
+    ends: Ends, name: str, size: tuple[int, int], refusal: str
+):
+    """Limits that were raised can be used, and those that were lowered hold."""
+    request = asked(ends, name, ends.source("http", name, "a.svg", images.svg()), size)
+    if not refusal:
+        assert ends.service.submit(request)["state"] == "done"
+        assert images.decoded(ends.web.stored[f"/{name}/up.png"]).size == size
+        return
+    assert ends.service.post(request).body == b'{"msg": "request invalid", "code": 115}'
+    answer = ends.service.post(request, "/jobs")
+    assert (answer.status, answer.document["code"]) == (400, 115)
+    assert refusal in answer.document["detail"]
+
+
+@pytest.mark.parametrize(("size", "refusal"), RESULTS)
+def test_result_over_its_limits_is_115_at_the_worker(
+    ends: Ends, name: str, size: tuple[int, int], refusal: str
+):
+    """For native clients, who do not know what their service allows."""
+    request = asked(ends, name, ends.source("http", name, "a.svg", images.svg()), size)
+    with Client(ends.service.connection) as client:
+        job = client.submit(request)
+        if not refusal:
+            assert job.result(timeout_s=30).size_bytes > 0
+            return
+        with pytest.raises(RequestInvalid, match=refusal) as caught:
+            job.accepted(timeout_s=30)
+    assert caught.value.code == 115
+    assert f"/{name}/up.png" not in ends.web.stored
 
 
 def test_image_that_takes_too_long_is_402(ends: Ends, name: str):

@@ -6,9 +6,13 @@ import asyncio
 
 import pytest
 
+from imgserve.config import Settings
 from imgserve.errors import PixelsFailed
 from imgserve.request import ImageKind
+from imgserve.worker.budget import MemoryBudget
+from imgserve.worker.parts import build_pixel_settings
 from imgserve.worker.pixels import PixelPool, PixelSettings, memory
+from imgserve.worker.pixels.pool import SMALL_JOBS_PART
 from tests.support import hostile_images as bad
 from tests.support import images
 
@@ -55,6 +59,27 @@ def test_estimate_is_enough_and_the_limit_holds(color: int):
     if color in (3, 6):
         with pytest.raises(PixelsFailed, match="MB of memory allowed"):
             asyncio.run(scenario(40_000_000))
+
+
+def test_raised_limits_bring_the_memory_that_they_take():
+    """The default budget and each process's own limit grow with the largest picture allowed."""
+    usual = build_pixel_settings(Settings(), processes=1)
+    assert (usual.pixel_memory_bytes, usual.memory_limit_bytes) == (1_000_000_000, 2**31)
+    flags = {"result_limit_pixels": 80 * MP, "source_limit_pixels": 110 * MP}
+    raised = build_pixel_settings(Settings(**flags), processes=1)
+    more_bytes = 30 * MP * memory.RESULT_BYTES_PER_PIXEL + 10 * MP * 12
+    assert large_job_bytes(raised) - large_job_bytes(usual) == pytest.approx(more_bytes, abs=2)
+    assert raised.memory_limit_bytes - usual.memory_limit_bytes == more_bytes
+    lowered = build_pixel_settings(Settings(result_limit_pixels=MP), processes=1)
+    assert lowered == usual
+    chosen = Settings(pixel_memory_bytes=5 * 10**8, **flags)
+    assert build_pixel_settings(chosen, processes=1).pixel_memory_bytes == 5 * 10**8
+
+
+def large_job_bytes(settings: PixelSettings) -> int:
+    """What a pool with one process gives to a job that asks for more than there is."""
+    budget = MemoryBudget(settings.pixel_memory_bytes, 1, own_part=SMALL_JOBS_PART)
+    return asyncio.run(budget.reserve(10**15))
 
 
 def test_large_jobs_wait_for_each_other_and_small_ones_do_not():
