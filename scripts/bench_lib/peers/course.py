@@ -84,4 +84,5 @@ class Course:
     def _refuse(self, error: BenchError) -> None:
         self.refused = str(error)
         self.costs.clear()
+        self.differences.clear()
         self._open.close()

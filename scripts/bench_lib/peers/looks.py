@@ -37,7 +37,7 @@ def require_same(
         BenchError: when a job is missing, or a picture is not the right one.
     """
     if len(results) != jobs:
-        raise BenchError(f"{jobs - len(results)} of {jobs} jobs left no result")
+        raise BenchError(f"{jobs} jobs left {len(results)} results")
     right = pixels(reference, size, kind)
     # The same bytes, as most results are, need one look only.
     return max(_difference(each, right, size, kind) for each in set(results))
