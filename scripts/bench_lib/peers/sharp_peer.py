@@ -10,8 +10,9 @@ from bench_lib.peers.kinds import CPUS, HEIGHT_PX, WIDTH_PX, WINDOW, Place, Roun
 from bench_lib.peers.process import dialog, measured
 
 PROCESSES = CPUS
-"""Of Node. One process with 2 to 4 threads made 45 thumbnails a second where 2 processes with 2
-threads each made 60, for the same CPU."""
+"""Of Node. On two busy cores, 2 processes with 2 threads each made the most thumbnails a second of
+five such pairs, all for the same CPU a job; other load favours more threads, so that this is no
+proof for an idle machine."""
 THREADS = 2
 """Of libuv in each, which resize; a thumbnail is one thread's work."""
 
