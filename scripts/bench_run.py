@@ -94,13 +94,13 @@ def run(
         names: the works to run.
         options: full, rounds, noisy.
         works: what they are about and who measures them, by name.
-        output: the folder of bench.json.
+        output: the folder of bench.json; figures there of works that are not run now stay.
 
     Returns:
         The exit code: 1 when a work has no figures.
     """
     facts = {"full": options.full, "rounds": options.rounds, "cores": len(os.sched_getaffinity(0))}
-    document: dict[str, Any] = {"run": facts}
+    document = known(output / "bench.json")
     silent = 0
     with tempfile.TemporaryDirectory(prefix="imgserve-bench-") as folder:
         for name in names:
@@ -114,10 +114,20 @@ def run(
                 outcome = work.completed(outcome)
             outcome.show()
             silent += not outcome.reported
-            document[name] = outcome.as_dict()
+            document[name] = outcome.as_dict() | {"run": facts}
             output.mkdir(exist_ok=True)
             (output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
     return 1 if silent else 0
+
+
+def known(path: Path) -> dict[str, Any]:
+    """Return what former runs have told, by work; nothing when there is no such file."""
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    entries = document.items() if isinstance(document, dict) else ()
+    return {name: each for name, each in entries if isinstance(each, dict) and "run" in each}
 
 
 if __name__ == "__main__":

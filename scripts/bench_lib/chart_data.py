@@ -78,9 +78,9 @@ def growth(document: Document) -> Growth:
         BenchError: when W8 has no figures.
     """
     rows = _rows(document, "W8")
-    name = next(each for each in rows if each.startswith(GROWTH_ROW))
-    first, last = (int(each) for each in re.findall(r"jobs (\d+) to (\d+)$", name)[0])
+    name = next((each for each in rows if each.startswith(GROWTH_ROW)), GROWTH_ROW)
     ratios = tuple(rows[name]["values"])
+    first, last = (int(each) for each in re.findall(r"jobs (\d+) to (\d+)$", name)[0])
     batch = (last - first) / len(ratios)
     at_least, at_most = goal_of(rows[LAST_ROW]["goal"])
     ends = tuple(first + batch * (each + 1) for each in range(len(ratios)))
@@ -114,13 +114,20 @@ def goal_of(words: str) -> tuple[float | None, float | None]:
     return None, None
 
 
-def _rows(document: Document, work: str) -> dict[str, dict[str, Any]]:
+class Rows(dict[str, dict[str, Any]]):
+    """Rows by name; one that is not there is a sentence, for the file may be of a former bench."""
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        raise BenchError(f"there is no row '{name}'; run that work again")
+
+
+def _rows(document: Document, work: str) -> Rows:
     entry = document.get(work)
     if entry is None:
         raise BenchError(f"{work} was not run")
     if "figures" not in entry:
         raise BenchError(entry.get("refused") or entry.get("failed"))
-    return {row["name"]: row for row in entry["figures"]}
+    return Rows((row["name"], row) for row in entry["figures"])
 
 
 def _all(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -36,4 +36,4 @@ def document(**works: Outcome | list[Figure]) -> dict[str, Any]:
         name: work if isinstance(work, Outcome) else Outcome(name, "about", tuple(work))
         for name, work in works.items()
     }
-    return {"run": {"full": True}} | {name: each.as_dict() for name, each in outcomes.items()}
+    return {name: each.as_dict() | {"run": {"full": True}} for name, each in outcomes.items()}

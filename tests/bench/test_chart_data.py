@@ -92,6 +92,14 @@ def test_a_goal_is_met_by_the_median(middle, met):
     assert Ratio("ratio", 0, middle, 2, 0.9, 1.1).met is met
 
 
+def test_rows_of_a_former_bench_are_asked_for_again():
+    """A row that is not there is no crash: the chart is not drawn, and says what to run."""
+    with pytest.raises(BenchError, match="run that work again"):
+        growth(made_up.document(W8=made_up.w8()[:2]))
+    with pytest.raises(BenchError, match="run that work again"):
+        cpu_bars(made_up.document(W1=made_up.w1()[1:]))
+
+
 @pytest.mark.parametrize(
     ("works", "why"),
     [

@@ -72,7 +72,7 @@ def test_a_noisy_work_is_refused_and_the_others_are_reported(ran):
     """The refused one has a sentence in place of figures; the exit code says one is missing."""
     code, document, said = ran(A=lambda _: [NOISY], B=lambda _: [QUIET])
     assert code == 1
-    assert document["A"].keys() == {"about", "refused"}
+    assert document["A"].keys() == {"about", "run", "refused"}
     assert document["A"]["refused"].startswith(
         "A is not reported: its figure 'noisy ratio' spread over 0.50 of the median; more than"
         " 0.25 says nothing. Run it again on a quiet machine"
@@ -102,7 +102,7 @@ def test_a_work_that_fails_takes_no_other_work_away(ran, trouble):
 
     code, document, said = ran(A=lambda _: [QUIET], B=fails, C=lambda _: [QUIET])
     assert code == 1
-    assert document["B"].keys() == {"about", "failed"}
+    assert document["B"].keys() == {"about", "run", "failed"}
     assert str(trouble) in document["B"]["failed"]
     assert "B could not be measured" in said
     assert "figures" in document["A"]
@@ -134,4 +134,21 @@ def test_all_reported_ends_well(ran):
     """The exit code is 0 when every work has its figures."""
     code, document, _ = ran(A=lambda _: [QUIET])
     assert code == 0
-    assert document["run"]["rounds"] == 3
+    assert document["A"]["run"]["rounds"] == 3
+
+
+def test_a_work_that_is_run_again_leaves_the_others_figures(ran):
+    """Who runs a refused work again does not lose the rest; what it says now is what counts."""
+    ran(A=lambda _: [NOISY], B=lambda _: [QUIET])
+    code, document, _ = ran(A=lambda _: [QUIET])
+    assert code == 0
+    assert "refused" not in document["A"]
+    assert document["B"]["figures"][0]["median"] == 1.1
+
+
+@pytest.mark.parametrize("former", ["{", "[]", '{"A": [], "run": {}}'])
+def test_a_file_that_is_no_former_run_is_written_anew(ran, tmp_path, former):
+    """Half a file, or one of another form, is nobody's figures."""
+    (tmp_path / "bench.json").write_text(former)
+    _, document, _ = ran(B=lambda _: [QUIET])
+    assert set(document) == {"B"}
