@@ -27,18 +27,19 @@ from tests.support.http_server import HttpServer
 from tests.support.service import eventually
 
 MOST = {
-    ("HTTP", "broker"): {CALLS: 1400, MESSAGES: 9.9, COMMITS: 3.9, READS_AND_WRITES: 42},
-    ("HTTP", "worker"): {CALLS: 3200, MESSAGES: 5.9, READS_AND_WRITES: 15},
-    ("file", "broker"): {CALLS: 1400, MESSAGES: 9.9, COMMITS: 3.9, READS_AND_WRITES: 42},
-    ("file", "worker"): {CALLS: 2600, MESSAGES: 5.9, READS_AND_WRITES: 20},
+    ("HTTP", "broker"): {CALLS: 1280, MESSAGES: 9.9, COMMITS: 3.9, READS_AND_WRITES: 44},
+    ("HTTP", "worker"): {CALLS: 3050, MESSAGES: 5.9, READS_AND_WRITES: 15},
+    ("file", "broker"): {CALLS: 1280, MESSAGES: 9.9, COMMITS: 3.9, READS_AND_WRITES: 44},
+    ("file", "worker"): {CALLS: 2450, MESSAGES: 5.9, READS_AND_WRITES: 20},
 }
 """The most of each a job: about a third more than was counted on Python 3.11 when they were set,
 less than one more for messages and commits, which do not vary. Lower them when a job has become
 cheaper. Raise one only for a reason that the commit says: every job of every user pays for it."""
 
-MOST_BLOCKS_LEFT = 20
-"""Objects that a job may leave in memory: what caches and histories keep while they fill. One job's
-state is more."""
+MOST_BLOCKS_LEFT = 25
+"""Blocks of Python's allocator that a job may leave in use. Two were seen in the broker, a dozen in
+the worker: caches that fill for the first thousands of jobs. What a list of past jobs keeps of each
+is more."""
 
 WARMING_JOBS = 20
 JOBS = 100
