@@ -16,7 +16,7 @@ from imgserve.errors import ConfigError
 from imgserve.protocol.codec import INBOX_FRAME_LIMIT_BYTES, topic_prefix
 from imgserve.protocol.connection import Connection
 from imgserve.protocol.keys import Domain
-from imgserve.protocol.sockets import new_socket, secure_server
+from imgserve.protocol.sockets import new_socket, readable, secure_server
 
 EVENTS_HIGH_WATER_MARK: Final = 100_000
 """Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
@@ -75,11 +75,8 @@ class Binding:
     def read_subscriptions(self) -> list[str]:
         """Take note of who listens to what; return topics that lost their last listener."""
         gone: list[str] = []
-        while True:
-            try:
-                frame = self.events.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return gone
+        while readable(self.events):
+            frame = self.events.recv(zmq.NOBLOCK)
             prefix = frame[1:]
             if frame[:1] == b"\x01":
                 self._topics.add(prefix)
@@ -87,6 +84,7 @@ class Binding:
                 self._topics.discard(prefix)
                 if prefix.endswith(b" "):
                     gone.append(prefix[:-1].decode("ascii", "replace"))
+        return gone
 
     def has_listener(self, topic: str) -> bool:
         """Whether somebody listens to this topic, or to everything."""

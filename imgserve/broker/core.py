@@ -27,6 +27,9 @@ from imgserve.protocol.reports import ReturnReason
 
 log = logging.getLogger(__name__)
 
+AMPLE_JOBS: Final = 8
+"""A worker with so many jobs at once can wait a moment for its next one."""
+
 RESEND_BEATS: Final = 2
 """Beats without a job that was sent: then its lane message was lost and is sent again."""
 
@@ -125,6 +128,15 @@ class Core:
     def full(self) -> bool:
         """Whether no more jobs are taken now."""
         return self.draining or self.unfinished >= self.policy.queue_limit
+
+    @property
+    def well_supplied(self) -> bool:
+        """Whether there are jobs enough for every worker, and room for them there.
+
+        No worker then idles, and nobody's answer is the next one, because a message waits.
+        """
+        ample = AMPLE_JOBS * len(self.fleet.workers)
+        return 0 < ample <= min(self.fleet.slots, len(self.jobs) + len(self.storing))
 
     # --- submitters
 

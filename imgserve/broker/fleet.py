@@ -61,6 +61,7 @@ class Fleet:
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
         self.departed: deque[Departed] = deque(maxlen=DEPARTED_LIMIT)
+        self.slots = 0
         self._free: list[tuple[int, str]] = []  # (-credit, incarnation), checked when popped
         self._free_by_tag: dict[str, list[tuple[int, str]]] = {}
 
@@ -68,11 +69,15 @@ class Fleet:
         """Take in a worker; it gets no work before its first beat."""
         worker = Worker(hello, now_s, now_s)
         self.workers[hello.incarnation] = worker
+        self.slots += hello.slots
         return worker
 
     def remove(self, incarnation: str) -> Worker | None:
         """Let a worker go."""
-        return self.workers.pop(incarnation, None)
+        worker = self.workers.pop(incarnation, None)
+        if worker is not None:
+            self.slots -= worker.hello.slots
+        return worker
 
     def offer(self, worker: Worker) -> None:
         """Note that a worker's credit has grown."""

@@ -10,6 +10,7 @@ import zmq
 
 from imgserve.errors import ProtocolError
 from imgserve.protocol.codec import Codec, VersionMismatch
+from imgserve.protocol.sockets import readable, receive
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,10 @@ class Inbox(Generic[Message]):
         Raises: VersionMismatch, so that the sender can be told.
         """
         while True:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not readable(self._socket):
                 return None
             try:
-                if len(frames) != 1:
-                    raise ProtocolError(f"a message of {len(frames)} frames")  # noqa: TRY301
-                return self._codec.decode(frames[0])
+                return self._codec.decode(receive(self._socket))
             except VersionMismatch as exc:
                 self._complain(exc)
                 raise

@@ -21,6 +21,7 @@ import zmq
 from imgserve import __version__
 from imgserve.broker import actions as act
 from imgserve.broker import dead
+from imgserve.broker.bell import Bell
 from imgserve.broker.binding import bind_all
 from imgserve.broker.core import Core
 from imgserve.broker.figures import figures_of
@@ -98,7 +99,7 @@ class Server:
         state_dir = settings.state_dir
         stack.enter_context(_lock(state_dir / "broker.lock"))
         self._loop = asyncio.get_running_loop()
-        self._turn_due = False
+        self._bell: Bell | None = None
         self._spoken: list[bytes] = []
         self._running = True
         self._fatal: Exception | None = None
@@ -107,7 +108,7 @@ class Server:
                 state_dir / "journal.sqlite3",
                 retention_s=settings.retention_s,
                 retention_jobs=settings.retention_jobs,
-                notify=lambda: self._loop.call_soon_threadsafe(self._turn_soon),
+                notify=lambda: self._loop.call_soon_threadsafe(self._ring),
             )
         except sqlite3.OperationalError as exc:
             raise StateUnwritable(
@@ -166,8 +167,10 @@ class Server:
         """Serve until stop is set, then let running jobs end and the journal settle."""
         connection_file = self._settings.connection_file
         self._write_connection(connection_file)
-        for socket in self._binding.watched:
-            self._loop.add_reader(socket.fileno(), self._turn)
+        self._bell = Bell(
+            self._binding.watched, turn=self._turn, hurried=lambda: not self._core.well_supplied
+        )
+        self._bell.ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())
         log.info("broker %s serves %s", self._core.epoch, self._binding.jobs_endpoint)
@@ -183,8 +186,8 @@ class Server:
             beats.cancel()
             ticks.cancel()
             await asyncio.gather(stopping, beats, ticks, return_exceptions=True)
-            for socket in self._binding.watched:
-                self._loop.remove_reader(socket.fileno())
+            self._bell.close()
+            self._bell = None
             self._running = False
             if not isinstance(self._fatal, KeyRevoked):  # the next life wants the same ports
                 connection_file.unlink(missing_ok=True)
@@ -223,36 +226,36 @@ class Server:
 
     # --- turns
 
-    def _turn_soon(self) -> None:
-        if not self._turn_due:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
+    def _ring(self) -> None:
+        if self._bell is not None:
+            self._bell.ring()
 
-    def _turn(self) -> None:
-        """Take what has come in, decide, act.
-
-        The sockets' descriptors signal edges only: what may still be waiting brings another turn.
-        """
-        self._turn_due = False
+    def _turn(self) -> int:
+        """Take what has come in, decide, act."""
         if not self._running:
-            return
+            return 0
         try:
-            self._take_turn()
+            return self._take_turn()
         except Exception as exc:
             # What the journal said cannot be taken back or skipped: a new life reads it again.
             log.exception("the broker cannot go on")
             self._running, self._fatal = False, exc
+            return 0
 
-    def _take_turn(self) -> None:
+    def _take_turn(self) -> int:
+        """Returns how many messages it took from the sockets."""
         now_s = time.monotonic()
         for event in self._journal.drain():
             self._handle_own(event, now_s)
         more = self._guard is not None and self._guard.answer()
-        more |= self._read(self._reports, now_s)
+        taken = self._read(self._reports, now_s)
+        more |= taken == TURN_LIMIT
         while self._held and not self._holding:
             self._handle(self._held.popleft(), now_s)
         if not self._paused:
-            more |= self._read(self._jobs, now_s)
+            submitted = self._read(self._jobs, now_s)
+            more |= submitted == TURN_LIMIT
+            taken += submitted
         for topic in self._binding.read_subscriptions():
             self._handle_own(act.Unsubscribed(topic), now_s)
         for action in self._core.flush():
@@ -260,8 +263,9 @@ class Server:
         if self._full != self._said_full:
             self._beat()
         self._send_out()
-        if more:
-            self._turn_soon()
+        if more and self._bell is not None:
+            self._bell.ring(at_once=True)
+        return taken
 
     @property
     def _full(self) -> bool:
@@ -277,9 +281,9 @@ class Server:
         """Whether a submit waits here: there is no room for it, and there will be."""
         return self._core.full and not self._core.draining
 
-    def _read(self, inbox: Inbox[Any], now_s: float) -> bool:
-        """Handle up to a turn's worth of messages; True when there may be more."""
-        for _ in range(TURN_LIMIT):
+    def _read(self, inbox: Inbox[Any], now_s: float) -> int:
+        """Handle up to a turn's worth of messages, and return how many; at the limit, more wait."""
+        for taken in range(TURN_LIMIT):
             try:
                 message = inbox.read()
             except VersionMismatch as exc:
@@ -288,7 +292,7 @@ class Server:
                     self._say(exc.sender, away)
                 continue
             if message is None:
-                return False
+                return taken
             if isinstance(message, jobs.AskStats):
                 self._say(message.submitter, self._stats())
             elif isinstance(message, jobs.Dead):
@@ -297,7 +301,7 @@ class Server:
                 self._held.append(message)
             else:
                 self._handle(message, now_s)
-        return True
+        return TURN_LIMIT
 
     def _handle(self, message: object, now_s: float) -> None:
         """Handle a peer's message; one that meets a bug is dropped, and the others go on."""

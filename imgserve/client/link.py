@@ -22,7 +22,7 @@ from imgserve.protocol.connection import Connection
 from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.jobs import JobsMessage
 from imgserve.protocol.keys import KeySource, PeerKey, Role
-from imgserve.protocol.sockets import secure_peer
+from imgserve.protocol.sockets import readable, receive, secure_peer
 
 log = logging.getLogger(__name__)
 
@@ -149,12 +149,10 @@ class Link:
         if sub is None:
             return
         for _ in range(DRAIN_FRAMES):
-            try:
-                frame = sub.recv(zmq.DONTWAIT)
-            except zmq.Again:
+            if not readable(sub):
                 break
             try:
-                _, message = decode_event(frame)
+                _, message = decode_event(receive(sub))
             except ProtocolError as exc:
                 self._complain(f"an event cannot be read: {exc}")
                 continue

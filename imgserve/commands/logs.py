@@ -29,6 +29,10 @@ def configure(part: str, log_file: Path | None = None) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     formatter.converter = time.gmtime
+    # No line says in which function or thread it was written; finding out costs a walk up the
+    # stack (logging's HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logMultiprocessing = False
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 

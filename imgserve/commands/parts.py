@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from imgserve.commands import checks, logs, several
+from imgserve.commands import checks, logs, runtime, several
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import add_settings, settings_from, to_flags
 from imgserve.commands.listening import address_of, listen, url_of
@@ -120,6 +120,7 @@ def _run(
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
+        runtime.settle()
         return await serve(stop)
 
     try:

@@ -1,4 +1,8 @@
-"""Checks that every message runs when it is made: peers are untrusted, and so are we.
+"""Checks that every message passes: peers are untrusted, and so are we.
+
+What submitters and workers say is checked when it is made, which is when a user's value comes in
+and again when the broker reads it. What the broker says is made of what was checked already, by
+the thousand, so it is checked by who reads it.
 
 Each check returns nothing and raises `ProtocolError` with the field's name.
 """

@@ -52,9 +52,15 @@ class VersionMismatch(ProtocolError):
 
 
 class Codec(Generic[Message]):
-    """Encode and decode the messages of one socket; a kind of another socket is an error."""
+    """Encode and decode the messages of one socket; a kind of another socket is an error.
 
-    def __init__(self, kinds: Iterable[type[Message]]) -> None:
+    Args:
+        kinds: the messages.
+        checked_by_reader: they check themselves when they are read, not when they are made.
+    """
+
+    def __init__(self, kinds: Iterable[type[Message]], *, checked_by_reader: bool = False) -> None:
+        self._checked_by_reader = checked_by_reader
         self._by_kind = {kind.KIND: kind for kind in kinds}  # type: ignore[attr-defined]
         self._fields: dict[type, Callable[[Any], tuple[Any, ...]]] = {
             kind: _reader(kind) for kind in self._by_kind.values()
@@ -81,9 +87,12 @@ class Codec(Generic[Message]):
         if message is None:
             raise ProtocolError("the message is of no kind that belongs on this socket")
         try:
-            return message(*fields)
+            made = message(*fields)
         except TypeError as exc:
             raise ProtocolError(f"{kind} has the wrong number of fields") from exc
+        if self._checked_by_reader:
+            made.check()  # type: ignore[attr-defined]
+        return made
 
 
 def _reader(kind: type) -> Callable[[Any], tuple[Any, ...]]:
@@ -131,7 +140,9 @@ REPORTS: Final[Codec[reports.ReportsMessage]] = Codec(
         reports.Bye,
     )
 )
-LANE: Final[Codec[lane.LaneMessage]] = Codec((lane.Job, lane.CancelJob, lane.Ack, lane.Drain))
+LANE: Final[Codec[lane.LaneMessage]] = Codec(
+    (lane.Job, lane.CancelJob, lane.Ack, lane.Drain), checked_by_reader=True
+)
 EVENTS: Final[Codec[events.EventsMessage]] = Codec(
     (
         events.Welcome,
@@ -141,7 +152,8 @@ EVENTS: Final[Codec[events.EventsMessage]] = Codec(
         events.BrokerBeat,
         events.Stats,
         events.DeadLetters,
-    )
+    ),
+    checked_by_reader=True,
 )
 
 

@@ -52,7 +52,8 @@ class Welcome:
     lease_s: float
     beat_s: float
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.identifier("incarnation", self.incarnation)
         checks.text("endpoint", self.endpoint, 512)
@@ -75,7 +76,8 @@ class TurnedAway:
     final: bool
     reason: str
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.identifier("incarnation", self.incarnation)
         checks.boolean("final", self.final)
@@ -112,7 +114,8 @@ class JobState:
     height_px: int = 0
     size_bytes: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.integer("seq", self.seq)
         checks.identifier("job_id", self.job_id)
@@ -153,7 +156,8 @@ class Refused:
     reason: str
     detail: str
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.integer("seq", self.seq)
         checks.identifier("job_id", self.job_id)
@@ -175,7 +179,8 @@ class BrokerBeat:
     interval_s: float
     full: bool
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.number("interval_s", self.interval_s)
         checks.boolean("full", self.full)
@@ -193,7 +198,8 @@ class Stats:
     epoch: str
     figures: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.document("figures", self.figures)
 
@@ -212,7 +218,8 @@ class DeadLetters:
     letters: tuple[Mapping[str, Any], ...]
     detail: str
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         for letter in checks.items("letters", self.letters):
             checks.document("letters", letter)

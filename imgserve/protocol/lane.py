@@ -32,7 +32,8 @@ class Job:
     verdict: int
     detail: str
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.identifier("job_id", self.job_id)
         checks.integer("attempt", self.attempt)
@@ -52,7 +53,8 @@ class CancelJob:
     job_id: str
     attempt: int
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.identifier("job_id", self.job_id)
         checks.integer("attempt", self.attempt)
@@ -66,7 +68,8 @@ class Ack:
     epoch: str
     seqs: tuple[int, ...]
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.integers("seqs", self.seqs)
 
@@ -79,7 +82,8 @@ class Drain:
     epoch: str
     reason: str
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Run by who reads it."""
         checks.identifier("epoch", self.epoch)
         checks.text("reason", self.reason)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import zmq
 
+from imgserve.errors import ProtocolError
 from imgserve.protocol.codec import FRAME_LIMIT_BYTES
 from imgserve.protocol.keys import Domain, PeerKey, ServerKey
 
@@ -38,6 +39,24 @@ def new_socket(
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
     socket.setsockopt(zmq.IPV6, 1)
     return socket
+
+
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Tell whether a message is there: cheaper to ask than the exception of an empty socket."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def receive(socket: zmq.Socket[bytes]) -> bytes:
+    """Take the message that `readable` has told of; every one of ours has one frame.
+
+    Raises: ProtocolError when it has several; they are gone then.
+    """
+    frame = socket.recv(zmq.NOBLOCK, copy=False)
+    if not frame.more:
+        return frame.bytes
+    while socket.recv(zmq.NOBLOCK, copy=False).more:  # a message arrives as a whole
+        pass
+    raise ProtocolError("the message has several frames")
 
 
 def secure_peer(socket: zmq.Socket[bytes], key: PeerKey | None) -> None:

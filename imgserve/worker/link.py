@@ -22,7 +22,7 @@ from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.keys import PeerKey
 from imgserve.protocol.lane import LaneMessage
 from imgserve.protocol.reports import ReportsMessage
-from imgserve.protocol.sockets import secure_peer
+from imgserve.protocol.sockets import readable, receive, secure_peer
 from imgserve.worker.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -127,25 +127,15 @@ class Link:
 
     def _drain(self, socket: zmq.Socket[bytes], handle: Callable[[bytes], None]) -> None:
         """Read until nothing is left: only then does the descriptor tell of the next message."""
-        while not socket.closed:
+        while not socket.closed and readable(socket):
             try:
-                parts = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                handle(_only(parts))
+                handle(receive(socket))
             except ProtocolError as exc:
                 if skipped := self._bad_frames.due():
                     log.warning("%d unreadable messages from the broker: %s", skipped, exc)
             except Exception:
                 # Stopping here would leave the rest unread for good.
                 log.exception("a message from the broker could not be handled")
-
-
-def _only(parts: list[bytes]) -> bytes:
-    if len(parts) != 1:
-        raise ProtocolError("the message has several frames")
-    return parts[0]
 
 
 def lane_endpoint(endpoint: str, events: str) -> str:

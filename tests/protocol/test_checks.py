@@ -1,8 +1,9 @@
-"""Every field is checked when a message is made: at its limit, one before, one beyond."""
+"""Every field of a message is checked: at its limit, one before, one beyond."""
 
 from __future__ import annotations
 
 from math import inf, nan
+from typing import Any, get_args
 
 import msgpack
 import pytest
@@ -79,12 +80,34 @@ BOUNDS = [
 
 @pytest.mark.parametrize(("kind", "fields", "name", "good", "bad"), BOUNDS)
 def test_a_field_takes_what_is_allowed_and_nothing_else(kind, fields, name, good, bad):
-    """Each message checks itself when it is made."""
+    """Each message checks itself when it is made, or when it is read."""
     for value in good:
-        assert getattr(kind(**{**fields, name: value}), name) == value
+        assert getattr(_checked(kind(**{**fields, name: value})), name) == value
     for value in bad:
         with pytest.raises(ProtocolError):
-            kind(**{**fields, name: value})
+            _checked(kind(**{**fields, name: value}))
+
+
+def _checked(message: Any) -> Any:
+    if type(message) in (*get_args(lane.LaneMessage), *get_args(events.EventsMessage)):
+        message.check()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        (LANE, lane.Ack("no epoch", (1,))),
+        (LANE, lane.CancelJob("e", "j", -1)),
+        (EVENTS, events.JobState("e", 1, "j", "lost")),
+        (EVENTS, events.BrokerBeat("e", -1.0, False)),
+    ],
+)
+def test_what_the_broker_says_is_checked_by_who_reads_it(codec, message):
+    """It makes too many of them to check each, and of what it has checked already."""
+    frame = codec.encode(message)
+    with pytest.raises(ProtocolError):
+        codec.decode(frame)
 
 
 identifiers = st.from_regex(r"\A[A-Za-z0-9_.:-]{1,64}\Z")

@@ -85,9 +85,10 @@ class Download:
         traceback: TracebackType | None,
     ) -> None:
         task = self._running()
-        task.cancel()
-        # Not awaited by name: its own failure was for head() and body() to raise.
-        await asyncio.wait([task])
+        if not task.done():
+            task.cancel()
+            # Not awaited by name: its own failure was for head() and body() to raise.
+            await asyncio.wait([task])
         if not task.cancelled():
             task.exception()
 
@@ -123,8 +124,12 @@ class Download:
         Raises:
             SourceUnreachable, SourceTooLarge, SourceForbidden: the fetch failed.
         """
-        # Shielded: a caller that gives up waiting must not end the download by that.
-        await asyncio.shield(self._running())
+        task = self._running()
+        if task.done():
+            task.result()
+        else:
+            # Shielded: a caller that gives up waiting must not end the download by that.
+            await asyncio.shield(task)
         return self._inbox.data()
 
     async def _run(self) -> None:

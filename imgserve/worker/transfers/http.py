@@ -53,10 +53,13 @@ class HttpTransfer:
 
     async def _get(self, target: Target, inbox: Inbox, timeout_s: float) -> Exchange:
         discarded_bytes = 0
+        wanted: bool | None = None
 
         def take(chunk: bytes) -> None:
-            nonlocal discarded_bytes
-            if exchange.status == 200:
+            nonlocal discarded_bytes, wanted
+            if wanted is None:  # the status stands before the first byte of the body
+                wanted = exchange.status == 200
+            if wanted:
                 inbox.feed(chunk)
                 return
             discarded_bytes += len(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 from imgserve.worker.transfers.trouble import TransferFailed
@@ -46,6 +47,7 @@ class Target:
         return (self.scheme, self.endpoint) == (other.scheme, other.endpoint)
 
 
+@lru_cache(maxsize=256)
 def parse_target(url: str) -> Target:
     """Take a URL apart and percent-encode what must be.
 
