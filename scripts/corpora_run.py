@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from bench_lib.setting import running_service
 
 from imgserve.client import Client, Outcome
 from imgserve.errors import SourceUnreadable
 from imgserve.request import KIND_OF_EXTENSION
 from imgserve.worker.pixels import read_head
-from scripts.bench_lib.setting import running_service
 
 LARGEST_PX: Final = 1000
 SVG_PX: Final = 200
