@@ -67,10 +67,10 @@ class Binding:
         self.jobs_endpoint, self.reports_endpoint, self.events_endpoint = endpoints
 
     @property
-    def watched(self) -> list[zmq.Socket[bytes]]:
-        """The sockets whose descriptors tell of something to do."""
+    def doors(self) -> list[zmq.Socket[bytes]]:
+        """The sockets that somebody waits at: all that are read, but for the reports."""
         guard = [self.guard.socket] if self.guard is not None else []
-        return [self.jobs, self.reports, self.events, *guard]
+        return [self.jobs, self.events, *guard]
 
     def read_subscriptions(self) -> list[str]:
         """Take note of who listens to what; return topics that lost their last listener."""

@@ -122,12 +122,17 @@ class Core:
     @property
     def unfinished(self) -> int:
         """Jobs that are taken, or being taken, and have not ended."""
-        return len(self.jobs) + len(self.storing) + self.line.on_disk
+        return self.under_way + self.line.on_disk
 
     @property
     def full(self) -> bool:
         """Whether no more jobs are taken now."""
         return self.draining or self.unfinished >= self.policy.queue_limit
+
+    @property
+    def under_way(self) -> int:
+        """Unfinished jobs in memory: with the waiting window, but without what waits on disk."""
+        return len(self.jobs) + len(self.storing)
 
     @property
     def well_supplied(self) -> bool:
@@ -136,7 +141,7 @@ class Core:
         No worker then idles, and nobody's answer is the next one, because a message waits.
         """
         ample = AMPLE_JOBS * len(self.fleet.workers)
-        return 0 < ample <= min(self.fleet.slots, len(self.jobs) + len(self.storing))
+        return 0 < ample <= min(self.fleet.slots, self.under_way)
 
     # --- submitters
 

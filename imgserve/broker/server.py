@@ -99,7 +99,7 @@ class Server:
         state_dir = settings.state_dir
         stack.enter_context(_lock(state_dir / "broker.lock"))
         self._loop = asyncio.get_running_loop()
-        self._bell: Bell | None = None
+        self._bells: list[Bell] = []
         self._spoken: list[bytes] = []
         self._running = True
         self._fatal: Exception | None = None
@@ -167,10 +167,17 @@ class Server:
         """Serve until stop is set, then let running jobs end and the journal settle."""
         connection_file = self._settings.connection_file
         self._write_connection(connection_file)
-        self._bell = Bell(
-            self._binding.watched, turn=self._turn, hurried=lambda: not self._core.well_supplied
-        )
-        self._bell.ring()  # for what the journal or an early peer has said already
+        core = self._core
+        self._bells = [
+            Bell(self._binding.doors, turn=self._turn, hurried=lambda: not core.well_supplied),
+            # While nothing is under way workers say hello and beat: by the hundred, and no hurry.
+            Bell(
+                [self._binding.reports],
+                turn=self._turn,
+                hurried=lambda: core.under_way > 0 and not core.well_supplied,
+            ),
+        ]
+        self._ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())
         log.info("broker %s serves %s", self._core.epoch, self._binding.jobs_endpoint)
@@ -186,8 +193,8 @@ class Server:
             beats.cancel()
             ticks.cancel()
             await asyncio.gather(stopping, beats, ticks, return_exceptions=True)
-            self._bell.close()
-            self._bell = None
+            while self._bells:
+                self._bells.pop().close()
             self._running = False
             if not isinstance(self._fatal, KeyRevoked):  # the next life wants the same ports
                 connection_file.unlink(missing_ok=True)
@@ -226,9 +233,9 @@ class Server:
 
     # --- turns
 
-    def _ring(self) -> None:
-        if self._bell is not None:
-            self._bell.ring()
+    def _ring(self, *, at_once: bool = False) -> None:
+        if self._bells:
+            self._bells[0].ring(at_once=at_once)
 
     def _turn(self) -> int:
         """Take what has come in, decide, act."""
@@ -263,8 +270,8 @@ class Server:
         if self._full != self._said_full:
             self._beat()
         self._send_out()
-        if more and self._bell is not None:
-            self._bell.ring(at_once=True)
+        if more:
+            self._ring(at_once=True)
         return taken
 
     @property

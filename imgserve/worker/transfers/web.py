@@ -97,7 +97,7 @@ class Web:
         return Answer(
             exchange.status,
             bytes(page),
-            _charset(exchange.headers.get("content-type", "")),
+            _charset(exchange.headers.get("content-type", "")) if page else "",
             exchange.retry_after_s,
         )
 
