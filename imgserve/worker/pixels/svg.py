@@ -34,6 +34,7 @@ ENCODINGS = frozenset(
         *(f"cp{page}" for page in range(1250, 1259)),
     }
 )
+WITH_MARK = "utf-8-sig"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def parse(data: bytes, settings: PixelSettings) -> ET.Element:
 
 def load_encodings() -> None:
     """Load every encoding that is supported: a locked process can read none of them from disk."""
-    for name in ENCODINGS:
+    for name in (*ENCODINGS, WITH_MARK):
         codecs.lookup(name)
 
 
@@ -132,13 +133,13 @@ def decode(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         name = "utf-16"
     elif data.startswith(codecs.BOM_UTF8):
-        name = "utf-8-sig"
+        name = WITH_MARK
     else:
         declared = DECLARED_ENCODING.match(data)
         name = declared[1].decode("ascii") if declared else "utf-8"
     try:
         known = codecs.lookup(name).name
-        if known != "utf-8-sig" and known not in ENCODINGS:
+        if known != WITH_MARK and known not in ENCODINGS:
             raise LookupError(known)  # noqa: TRY301
         return data.decode(known)
     except (LookupError, OSError) as exc:  # OSError: one that was not loaded before the lock

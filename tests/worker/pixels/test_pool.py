@@ -132,6 +132,17 @@ def test_text_is_drawn_in_a_locked_process(renderer, face):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_known_in_a_locked_process(encoding):
+    """Many editors write them; a process that learns of one only then can no more read how."""
+
+    async def scenario() -> None:
+        async with PixelPool(PixelSettings(processes=1)) as pool:
+            await pool.check_svg(images.svg().decode().encode(encoding))
+
+    asyncio.run(scenario())
+
+
 def test_encodings_are_known_in_a_locked_process():
     """What can be read is read, and what cannot is refused as not valid, not as a fault."""
 
