@@ -67,7 +67,7 @@ class Binding:
         self.jobs_endpoint, self.reports_endpoint, self.events_endpoint = endpoints
 
     @property
-    def doors(self) -> list[zmq.Socket[bytes]]:
+    def front(self) -> list[zmq.Socket[bytes]]:
         """The sockets that somebody waits at: all that are read, but for the reports."""
         guard = [self.guard.socket] if self.guard is not None else []
         return [self.jobs, self.events, *guard]

@@ -21,7 +21,7 @@ import zmq
 from imgserve import __version__
 from imgserve.broker import actions as act
 from imgserve.broker import dead
-from imgserve.broker.bell import Bell
+from imgserve.broker.bell import Bell, Door
 from imgserve.broker.binding import bind_all
 from imgserve.broker.core import Core
 from imgserve.broker.figures import figures_of
@@ -99,7 +99,7 @@ class Server:
         state_dir = settings.state_dir
         stack.enter_context(_lock(state_dir / "broker.lock"))
         self._loop = asyncio.get_running_loop()
-        self._bells: list[Bell] = []
+        self._bell: Bell | None = None
         self._spoken: list[bytes] = []
         self._running = True
         self._fatal: Exception | None = None
@@ -168,15 +168,13 @@ class Server:
         connection_file = self._settings.connection_file
         self._write_connection(connection_file)
         core = self._core
-        self._bells = [
-            Bell(self._binding.doors, turn=self._turn, hurried=lambda: not core.well_supplied),
-            # While nothing is under way workers say hello and beat: by the hundred, and no hurry.
-            Bell(
-                [self._binding.reports],
-                turn=self._turn,
-                hurried=lambda: core.under_way > 0 and not core.well_supplied,
-            ),
-        ]
+        front = Door(self._binding.front, hurried=lambda: not core.well_supplied)
+        # While nothing is under way workers say hello and beat: by the hundred, and no hurry.
+        reports = Door(
+            [self._binding.reports],
+            hurried=lambda: core.under_way > 0 and not core.well_supplied,
+        )
+        self._bell = Bell([front, reports], turn=self._turn)
         self._ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())
@@ -193,8 +191,8 @@ class Server:
             beats.cancel()
             ticks.cancel()
             await asyncio.gather(stopping, beats, ticks, return_exceptions=True)
-            while self._bells:
-                self._bells.pop().close()
+            self._bell.close()
+            self._bell = None
             self._running = False
             if not isinstance(self._fatal, KeyRevoked):  # the next life wants the same ports
                 connection_file.unlink(missing_ok=True)
@@ -234,8 +232,8 @@ class Server:
     # --- turns
 
     def _ring(self, *, at_once: bool = False) -> None:
-        if self._bells:
-            self._bells[0].ring(at_once=at_once)
+        if self._bell is not None:
+            self._bell.ring(at_once=at_once)
 
     def _turn(self) -> int:
         """Take what has come in, decide, act."""

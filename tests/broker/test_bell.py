@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 import zmq
 
-from imgserve.broker.bell import ENOUGH_MESSAGES, LONGEST_PAUSE_S, Bell
+from imgserve.broker.bell import ENOUGH_MESSAGES, LONGEST_PAUSE_S, Bell, Door
 from tests.broker.core_bench import Bench
 
 
@@ -21,8 +21,8 @@ class Turns:
         self.hurried = True
         self.taken: list[int] = []
         self.began_s: list[float] = []
-        self._puller, self._pusher = puller, pusher
-        self.bell = Bell([puller], turn=self._turn, hurried=lambda: self.hurried)
+        self.pullers, self._pusher = [puller], pusher
+        self.bell = Bell([Door([puller], lambda: self.hurried)], turn=self._turn)
 
     def send(self, count: int = 1) -> None:
         """Let so many messages come."""
@@ -38,9 +38,10 @@ class Turns:
     def _turn(self) -> int:
         self.began_s.append(asyncio.get_running_loop().time())
         count = 0
-        while self._puller.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._puller.recv()
-            count += 1
+        for puller in self.pullers:
+            while puller.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                puller.recv()
+                count += 1
         self.taken.append(count)
         return count
 
@@ -56,8 +57,7 @@ async def turns() -> AsyncIterator[Turns]:
             try:
                 yield made
             finally:
-                with suppress(ValueError):  # closed already
-                    made.bell.close()
+                made.bell.close()
 
 
 async def _one_by_one(made: Turns, count: int) -> list[float]:
@@ -135,9 +135,9 @@ def test_a_postponed_turn_does_not_keep_the_loop_busy():
     asyncio.run(scenario())
 
 
-def _asked_by(made: Turns, hurried: object) -> Bell:
+def _asked_by(made: Turns, hurried: Callable[[], bool]) -> Bell:
     made.bell.close()
-    return Bell([made._puller], turn=made._turn, hurried=hurried)  # type: ignore[arg-type]
+    return Bell([Door([made.pullers[0]], hurried)], turn=made._turn)
 
 
 def test_what_a_turn_left_behind_is_taken_at_once():
@@ -194,3 +194,31 @@ def test_the_slots_of_a_worker_that_left_no_longer_count():
     assert not bench.core.well_supplied
     bench.core.fleet.remove("w2")
     assert bench.core.well_supplied
+
+
+def test_a_hurried_door_does_not_wait_for_a_patient_one():
+    """A submit comes while the beats of an idle fleet wait for each other."""
+
+    async def scenario() -> None:
+        async with turns() as made:
+            (patient,) = made.pullers
+            with zmq.Context() as context, context.socket(zmq.PULL) as hurried:
+                port = hurried.bind_to_random_port("tcp://127.0.0.1")
+                made.bell.close()
+                doors = [Door([hurried], lambda: True), Door([patient], lambda: False)]
+                made.bell = Bell(doors, turn=made._turn)
+                made.pullers.append(hurried)
+                made.bell.pause_s = 60
+                made.bell.ring()
+                await asyncio.sleep(0.01)
+                began = len(made.began_s)
+                made.send()
+                await asyncio.sleep(0.1)
+                assert len(made.began_s) == began
+                with context.socket(zmq.PUSH) as pusher:
+                    pusher.connect(f"tcp://127.0.0.1:{port}")
+                    pusher.send(b"x")
+                    await made.all_taken(1)
+                made.bell.close()
+
+    asyncio.run(scenario())
