@@ -71,11 +71,11 @@ def read_beneath(root: Path, path: str, limit_bytes: int) -> bytes | None:
                 raise OSError(errno.EINVAL, "not a regular file")
             if status.st_size > limit_bytes:
                 return None
-            # A growing file must not pass the limit either.
-            body = bytearray()
-            while chunk := file.read(min(_CHUNK_BYTES, limit_bytes + 1 - len(body))):
-                body += chunk
-            return bytes(body) if len(body) <= limit_bytes else None
+            # All of it at once, then what it has grown by; that must not pass the limit either.
+            body = file.read(status.st_size)
+            while grown := file.read(min(_CHUNK_BYTES, limit_bytes + 1 - len(body))):
+                body += grown
+            return body if len(body) <= limit_bytes else None
 
 
 def write_beneath(
