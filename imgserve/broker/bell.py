@@ -11,11 +11,11 @@ from typing import Final
 import zmq
 
 LONGEST_PAUSE_S: Final = 0.02
-"""Between the beginnings of two turns under load, at most."""
-
-ENOUGH_MESSAGES: Final = 24
-"""Under load a turn waits until about so many have come. One for nearly every message, each with
+"""Between the beginnings of two turns under load, at most. A turn for nearly every message, with
 its wake-ups, its commit and cold caches, costs three times what the messages themselves cost."""
+
+MEMORY: Final = 0.8
+"""What of the messages and seconds so far counts at the next turn: messages come in bursts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,17 @@ class Bell:
     Args:
         doors: the first one's hurry is that of a ring, too.
         turn: the turn; it returns how many messages it took. Turns never overlap.
+        enough: how many messages are worth waiting for, under load.
     """
 
-    def __init__(self, doors: Sequence[Door], *, turn: Callable[[], int]) -> None:
+    def __init__(
+        self, doors: Sequence[Door], *, turn: Callable[[], int], enough: Callable[[], float]
+    ) -> None:
         self._turn = turn
+        self._enough = enough
+        self._messages = self._seconds = 0.0
         self._loop = asyncio.get_running_loop()
-        self._began_s = 0.0
+        self._began_s = self._loop.time()
         self._due: asyncio.Handle | None = None
         self._first = doors[0]
         self._muted: list[tuple[select.epoll, Door]] = []
@@ -99,5 +104,7 @@ class Bell:
             self._listen(*self._muted.pop())
         now_s = self._loop.time()
         since_s, self._began_s = now_s - self._began_s, now_s
-        if taken := self._turn():
-            self.pause_s = min(LONGEST_PAUSE_S, since_s * ENOUGH_MESSAGES / taken)
+        self._messages = MEMORY * self._messages + self._turn()
+        self._seconds = MEMORY * self._seconds + since_s
+        worth_s = self._enough() * self._seconds / max(self._messages, 1e-9)
+        self.pause_s = min(LONGEST_PAUSE_S, worth_s)

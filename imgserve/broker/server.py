@@ -57,6 +57,13 @@ HELD_LIMIT: Final = 500
 """Submits that came while the queue was full, before reading pauses: 64 MB at most. Until then
 questions and cancels behind them are still heard, for who respects `full` sends few."""
 
+MESSAGES_A_JOB: Final = 3
+"""Submit, accepted and the final report."""
+
+SHARE_BETWEEN_TURNS: Final = 0.125
+"""Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
+for the next turn, so all of them idle about half as long, which is some per cent of the time."""
+
 TICK_S: Final = 0.1
 """How late a lease or a delay may be noticed."""
 
@@ -174,7 +181,11 @@ class Server:
             [self._binding.reports],
             hurried=lambda: core.under_way > 0 and not core.well_supplied,
         )
-        self._bell = Bell([front, reports], turn=self._turn)
+        self._bell = Bell(
+            [front, reports],
+            turn=self._turn,
+            enough=lambda: MESSAGES_A_JOB * core.fleet.slots * SHARE_BETWEEN_TURNS,
+        )
         self._ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())
         ticks = asyncio.ensure_future(self._tick_forever())

@@ -10,8 +10,10 @@ from itertools import pairwise
 import pytest
 import zmq
 
-from imgserve.broker.bell import ENOUGH_MESSAGES, LONGEST_PAUSE_S, Bell, Door
+from imgserve.broker.bell import LONGEST_PAUSE_S, Bell, Door
 from tests.broker.core_bench import Bench
+
+ENOUGH = 12
 
 
 class Turns:
@@ -22,7 +24,9 @@ class Turns:
         self.taken: list[int] = []
         self.began_s: list[float] = []
         self.pullers, self._pusher = [puller], pusher
-        self.bell = Bell([Door([puller], lambda: self.hurried)], turn=self._turn)
+        self.bell = Bell(
+            [Door([puller], lambda: self.hurried)], turn=self._turn, enough=lambda: ENOUGH
+        )
 
     def send(self, count: int = 1) -> None:
         """Let so many messages come."""
@@ -100,13 +104,13 @@ def test_the_pause_is_as_long_as_enough_messages_take():
     async def scenario() -> None:
         async with turns() as made:
             made.hurried = False
-            made.send(50 * ENOUGH_MESSAGES)
-            await made.all_taken(50 * ENOUGH_MESSAGES)
+            made.send(50 * ENOUGH)
+            await made.all_taken(50 * ENOUGH)
             await asyncio.sleep(LONGEST_PAUSE_S)
             for _ in range(20):
-                made.send(ENOUGH_MESSAGES)
+                made.send(ENOUGH)
                 await asyncio.sleep(0.001)
-            await made.all_taken(70 * ENOUGH_MESSAGES)
+            await made.all_taken(70 * ENOUGH)
             assert made.bell.pause_s < LONGEST_PAUSE_S
 
     asyncio.run(scenario())
@@ -137,7 +141,7 @@ def test_a_postponed_turn_does_not_keep_the_loop_busy():
 
 def _asked_by(made: Turns, hurried: Callable[[], bool]) -> Bell:
     made.bell.close()
-    return Bell([Door([made.pullers[0]], hurried)], turn=made._turn)
+    return Bell([Door([made.pullers[0]], hurried)], turn=made._turn, enough=lambda: ENOUGH)
 
 
 def test_what_a_turn_left_behind_is_taken_at_once():
@@ -206,11 +210,11 @@ def test_a_hurried_door_does_not_wait_for_a_patient_one():
                 port = hurried.bind_to_random_port("tcp://127.0.0.1")
                 made.bell.close()
                 doors = [Door([hurried], lambda: True), Door([patient], lambda: False)]
-                made.bell = Bell(doors, turn=made._turn)
+                made.bell = Bell(doors, turn=made._turn, enough=lambda: ENOUGH)
                 made.pullers.append(hurried)
-                made.bell.pause_s = 60
                 made.bell.ring()
                 await asyncio.sleep(0.01)
+                made.bell.pause_s = 60
                 began = len(made.began_s)
                 made.send()
                 await asyncio.sleep(0.1)
