@@ -213,7 +213,7 @@ def test_a_hurried_door_does_not_wait_for_a_patient_one():
                 made.bell = Bell(doors, turn=made._turn, enough=lambda: ENOUGH)
                 made.pullers.append(hurried)
                 made.bell.ring()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(5 * LONGEST_PAUSE_S)  # what connecting brought is over
                 made.bell.pause_s = 60
                 began = len(made.began_s)
                 made.send()
