@@ -1,4 +1,7 @@
-"""What the core asks of the server, and what the server tells the core besides messages."""
+"""What the core asks of the server, and what the server tells the core besides messages.
+
+Not frozen, for the same reason as messages (protocol/codec.py).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from imgserve.protocol.reports import Hello
 # --- actions: core -> server
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Append:
     """Journal a new job; answered by `Appended`, or by `AppendFailed`."""
 
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Update:
     """Journal the progress of an unfinished job; answered by `Updated`.
 
@@ -32,14 +35,14 @@ class Update:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """Journal a terminal state; answered by `Finished`."""
 
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
     """Read waiting jobs whose (rank, id) follows; answered by `Loaded`."""
 
@@ -54,7 +57,7 @@ class Purpose(StrEnum):
     CANCEL = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LookUp:
     """Read jobs by id; answered by `LookedUp`."""
 
@@ -63,7 +66,7 @@ class LookUp:
     purpose: Purpose
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Say:
     """Publish an event under a topic."""
 
@@ -71,7 +74,7 @@ class Say:
     message: EventsMessage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send a message down a worker's lane."""
 
@@ -79,14 +82,14 @@ class Send:
     message: LaneMessage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenLane:
     """Bind a lane; answered by `LaneOpened` or `LaneRefused`."""
 
     hello: Hello
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CloseLane:
     """Close a lane and forget what is still in it."""
 
@@ -98,14 +101,14 @@ Action = Append | Update | Finish | Load | LookUp | Say | Send | OpenLane | Clos
 # --- events: server -> core
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Appended:
     """Rows are on disk: (job id, None), or (job id, the row that was there before)."""
 
     results: tuple[tuple[str, Row | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AppendFailed:
     """Rows could not be written; the jobs were not taken."""
 
@@ -113,21 +116,21 @@ class AppendFailed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Updated:
     """The progress of these jobs is on disk: (job id, version of the latest update)."""
 
     results: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished:
     """The terminal states of these jobs are on disk."""
 
     job_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
     """Waiting jobs in order; fewer than the limit asked for means that there are no more."""
 
@@ -135,7 +138,7 @@ class Loaded:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LookedUp:
     """Rows found; ids without a row are unknown."""
 
@@ -145,7 +148,7 @@ class LookedUp:
     purpose: Purpose
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LaneOpened:
     """A lane is bound."""
 
@@ -153,7 +156,7 @@ class LaneOpened:
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LaneRefused:
     """No lane could be bound."""
 
@@ -161,14 +164,14 @@ class LaneRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unsubscribed:
     """Nobody listens to this topic any more."""
 
     topic: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tick:
     """Time has passed."""
 

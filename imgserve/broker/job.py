@@ -12,6 +12,7 @@ import msgpack
 
 from imgserve.broker.states import Happening, Phase, step
 from imgserve.protocol import lane
+from imgserve.protocol.codec import pack
 from imgserve.protocol.events import JobState, State
 from imgserve.protocol.reports import Done
 
@@ -183,7 +184,7 @@ _PROGRESS: Final = (
 """What of a job outlives the broker; later versions may add names at the end."""
 
 _progress_of: Final = attrgetter(*_PROGRESS)
-_FRESH: Final[bytes] = msgpack.packb(())
+_FRESH: Final[bytes] = pack(())
 
 
 def digest_of(payload: bytes) -> bytes:
@@ -194,7 +195,7 @@ def digest_of(payload: bytes) -> bytes:
 def row_of(job: Job) -> Row:
     """Return the row that stands for the job now; a job that ended well keeps no payload."""
     fresh = not (job.attempt or job.state or job.cancelled or job.tag)
-    progress = _FRESH if fresh else msgpack.packb(_progress_of(job))
+    progress = _FRESH if fresh else pack(_progress_of(job))
     keep = job.state is None or job.state is State.FAILED
     return Row(
         job.job_id,

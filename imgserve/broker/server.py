@@ -60,9 +60,9 @@ questions and cancels behind them are still heard, for who respects `full` sends
 MESSAGES_A_JOB: Final = 3
 """Submit, accepted and the final report."""
 
-SHARE_BETWEEN_TURNS: Final = 0.125
+SHARE_BETWEEN_TURNS: Final = 0.25
 """Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
-for the next turn, so all of them idle about half as long, which is some per cent of the time."""
+for the next turn, so that an eighth of them idles; a pixel process, with eight of its own, does not."""
 
 TICK_S: Final = 0.1
 """How late a lease or a delay may be noticed."""

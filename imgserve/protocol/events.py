@@ -35,7 +35,7 @@ STATES: Final = frozenset(State)
 TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.REJECTED, State.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Welcome:
     """To a worker, on the topic of its incarnation: its lane is open.
 
@@ -61,7 +61,7 @@ class Welcome:
         checks.number("beat_s", self.beat_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnedAway:
     """To a worker, on the topic of its incarnation: it gets no lane, or has lost it.
 
@@ -84,7 +84,7 @@ class TurnedAway:
         checks.text("reason", self.reason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobState:
     """A job's state, to those who submitted it or asked for it.
 
@@ -145,7 +145,7 @@ class Refusal(StrEnum):
 REFUSALS: Final = frozenset(Refusal)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """The broker did not take a job, or does not know it; see `Refusal`."""
 
@@ -166,7 +166,7 @@ class Refused:
         checks.text("detail", self.detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BrokerBeat:
     """The broker lives: on topic `beat`, once every interval_s.
 
@@ -186,7 +186,7 @@ class BrokerBeat:
         checks.boolean("full", self.full)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stats:
     """The broker's figures: on topic `stats` every interval, and to who asked for them.
 
@@ -204,7 +204,7 @@ class Stats:
         checks.document("figures", self.figures)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeadLetters:
     """The answer to `dead`.
 

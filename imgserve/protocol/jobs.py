@@ -13,7 +13,7 @@ PRIORITY_LOW: Final = -100
 PRIORITY_HIGH: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submit:
     """Take this job.
 
@@ -41,7 +41,7 @@ class Submit:
             checks.identifier("tag", self.tag)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cancel:
     """Stop this job if it has not ended; its state is said to the asker either way."""
 
@@ -54,7 +54,7 @@ class Cancel:
         checks.identifier("submitter", self.submitter)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replay:
     """Say the present state of these jobs again; a job never heard of is said to be unknown."""
 
@@ -67,7 +67,7 @@ class Replay:
         checks.identifiers("job_ids", self.job_ids)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskStats:
     """Say the broker's figures now, to this topic."""
 
@@ -90,7 +90,7 @@ class DeadAction(StrEnum):
 DEAD_ACTIONS: Final = frozenset(DeadAction)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dead:
     """Work with dead letters; the answer is a `dead_letters` event on the asker's topic.
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from imgserve.protocol import checks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """Do this job now; it takes one slot until its final report or return is acknowledged.
 
@@ -44,7 +44,7 @@ class Job:
         checks.text("detail", self.detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelJob:
     """Stop this attempt before its next upload; it then fails with 406."""
 
@@ -60,7 +60,7 @@ class CancelJob:
         checks.integer("attempt", self.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
     """The broker has these reports and beats; final ones are in its journal."""
 
@@ -74,7 +74,7 @@ class Ack:
         checks.integers("seqs", self.seqs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drain:
     """Take no more jobs, return those not started, finish the rest, say bye, end."""
 

@@ -16,7 +16,7 @@ from imgserve.errors import ProtocolError
 from imgserve.protocol import checks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hello:
     """A worker wants a lane; repeated until `welcome` is heard.
 
@@ -47,7 +47,7 @@ class Hello:
         checks.tags("tags", self.tags)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Beat:
     """A worker lives. The broker's ack of its seq renews the worker's own lease.
 
@@ -74,7 +74,7 @@ class Beat:
         checks.numbers("vitals", self.vitals)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobReport:
     """What every report on a job carries."""
 
@@ -92,7 +92,7 @@ class JobReport:
         checks.integer("attempt", self.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted(JobReport):
     """The source is good and the placeholder is in place at dst_url."""
 
@@ -104,7 +104,7 @@ class Accepted(JobReport):
         checks.text("dst_url", self.dst_url, checks.URL_LIMIT_CHARS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict(JobReport):
     """A report that carries a code and a sentence."""
 
@@ -117,21 +117,21 @@ class Verdict(JobReport):
         checks.text("detail", self.detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rejected(Verdict):
     """The request, its source or its destination will not do (codes 1xx, 2xx, 3xx). Final."""
 
     KIND: ClassVar = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Failed(Verdict):
     """The job failed (4xx), or was cancelled (406), and the failure placeholder is up. Final."""
 
     KIND: ClassVar = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done(JobReport):
     """The result is in place. Final.
 
@@ -167,7 +167,7 @@ class ReturnReason(StrEnum):
 RETURN_REASONS: Final = frozenset(ReturnReason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Returned(Verdict):
     """The job goes back to the queue.
 
@@ -188,7 +188,7 @@ class Returned(Verdict):
         checks.number("delay_s", self.delay_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bye:
     """A worker leaves; what it still held goes to others at once."""
 

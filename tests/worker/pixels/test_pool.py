@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,37 +34,10 @@ DEADLINE_S = 20.0
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Each test ends with the processes and descriptors that it began with."""
-    descriptors = own_descriptors()
+    """Each test ends with the processes that it began with."""
     children = set(psutil.Process().children())
     yield
     assert set(psutil.Process().children()) <= children
-    # What other tests of this process left to the collector may go meanwhile, or only now, and a
-    # socket of theirs may be calling again for a moment.
-    deadline_s = time.monotonic() + 3
-    while own_descriptors() > descriptors and time.monotonic() < deadline_s:
-        gc.collect()
-        time.sleep(0.02)
-    assert own_descriptors() <= descriptors
-
-
-def own_descriptors() -> int:
-    """Count all but TCP sockets, which servers of other tests open and close meanwhile."""
-    return sum(not is_tcp(int(name)) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def is_tcp(descriptor: int) -> bool:
-    """Ask the socket itself: the kernel's tables do not list one that is closed by its peer."""
-    try:
-        twin = os.dup(descriptor)
-    except OSError:  # that of the listing itself
-        return False
-    try:
-        with socket.socket(fileno=twin) as asked:
-            return asked.family in (socket.AF_INET, socket.AF_INET6)
-    except OSError:
-        os.close(twin)
-        return False
 
 
 @contextlib.asynccontextmanager
@@ -445,3 +416,32 @@ def test_placeholder_is_rendered_once():
             assert other.data != results[0].data
 
     asyncio.run(scenario())
+
+
+def test_no_descriptor_is_left_open():
+    """In a process of its own: in this one other tests open and close descriptors meanwhile."""
+    subprocess.run([sys.executable, "-c", COUNT_DESCRIPTORS], check=True, timeout=120)
+
+
+COUNT_DESCRIPTORS = """
+import gc, os
+from tests.worker.pixels import test_pool as tests
+
+def descriptors():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+tests.test_leaving_at_once_leaves_nothing()  # whatever is opened once and kept
+for test in (
+    tests.test_death_fails_one_job_only,
+    tests.test_late_process_is_killed,
+    tests.test_idle_process_that_dies_is_replaced_at_once,
+    tests.test_cancelled_jobs_leave_or_are_dropped,
+    tests.test_closing_ends_running_jobs,
+    tests.test_leaving_at_once_leaves_nothing,
+    tests.test_failed_start_leaves_nothing,
+):
+    before = descriptors()
+    test()
+    assert descriptors() == before, f"{test.__name__} left {descriptors() - before} open"
+"""
