@@ -85,6 +85,9 @@ def test_workers_are_started_shown_drained_and_stopped(ssh, tmp_path):
         began_s = time.monotonic()
         assert "127.0.0.1: stopped" in call("stop")
         assert time.monotonic() - began_s < 10
+        said = call("start", broker.connection, "--", "--tugs", "far", code=1)
+        assert "127.0.0.1: did not start: " in said
+        assert "--tugs" in said
         hosts.write_text("127.0.0.1\nno-such-host.invalid\n")
         said = call("status", code=1)
         assert "no-such-host.invalid: " in said
