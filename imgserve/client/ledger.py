@@ -6,6 +6,7 @@ sequence, a new epoch, silence) and asks again for what it waits for; a slow rep
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Iterable
@@ -28,6 +29,9 @@ RANK: Final = {
 """States only move forward; the furthest seen is the one that counts."""
 
 FINAL_RANK: Final = 4
+
+LEFT_LIMIT: Final = 10_000
+"""Dropped jobs whose payloads are remembered; two hundred bytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,7 @@ class Ledger:
         self._ties = itertools.count()
         self._to_submit: dict[str, None] = {}
         self._to_replay: dict[str, None] = {}
+        self._left: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return (
@@ -144,6 +149,7 @@ class Ledger:
     def add(self, entry: Entry, now_s: float) -> Submit | Replay | None:
         """Take a job on; returns what to send now, or None while the broker is not heard."""
         self.jobs[entry.job_id] = entry
+        self._left.pop(entry.job_id, None)
         entry.news_s = now_s
         if entry.payload is None:
             return self._say_or_hold(entry, self._to_replay, now_s)
@@ -159,7 +165,17 @@ class Ledger:
         if leader is not None:
             self.drop(leader)
         elif self.jobs.get(entry.job_id) is entry:
+            self._remember(entry)
             self._remove(entry)
+
+    def is_conflict(self, entry: Entry) -> bool:
+        """Tell whether a job that was dropped here goes on under this id with another payload.
+
+        Its events name the job and not its payload: until the broker refuses the new one they
+        would be taken for news of it.
+        """
+        known = self._left.get(entry.job_id)
+        return known is not None and entry.payload is not None and known != _digest(entry.payload)
 
     def hear_beat(self, beat: BrokerBeat, now_s: float) -> None:
         """The broker lives; after a new epoch or a silence everything is asked for again."""
@@ -182,11 +198,13 @@ class Ledger:
     def hear_state(self, state: JobState, now_s: float) -> Entry | None:
         """Returns the entry if this state moved it forward."""
         self._count(state.epoch, state.seq, now_s)
+        rank = RANK[state.state]  # type: ignore[index]  # a StrEnum equals its value
         entry = self.jobs.get(state.job_id)
         if entry is None:
+            if rank == FINAL_RANK:
+                self._left.pop(state.job_id, None)
             return None
         entry.news_s = now_s
-        rank = RANK[state.state]  # type: ignore[index]  # a StrEnum equals its value
         if entry.latest is None:
             self._acknowledge(entry)
         elif RANK[entry.latest.state] >= rank:  # type: ignore[index]
@@ -315,6 +333,13 @@ class Ledger:
         entry.latest, entry.dst_url, entry.sends = None, "", 0
         self._to_submit[entry.job_id] = None
 
+    def _remember(self, entry: Entry) -> None:
+        if entry.latest is None or entry.payload is None:
+            return
+        self._left[entry.job_id] = _digest(entry.payload)
+        if len(self._left) > LEFT_LIMIT:
+            del self._left[next(iter(self._left))]
+
     def _remove(self, entry: Entry) -> None:
         del self.jobs[entry.job_id]
         if entry.latest is None and entry.payload is not None:
@@ -322,3 +347,7 @@ class Ledger:
         self._to_submit.pop(entry.job_id, None)
         self._to_replay.pop(entry.job_id, None)
         entry.over = True
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=16).digest()

@@ -106,7 +106,11 @@ class Session:
     def submit(self, entry: Entry) -> None:
         """Take a job on and send it; the same id again joins the job that is already there."""
         present = self.ledger.jobs.get(entry.job_id)
-        if present is not None and not self._joins(entry, present):
+        if present is not None:
+            if not self._joins(entry, present):
+                return
+        elif self.ledger.is_conflict(entry):
+            self._refuse(entry)
             return
         message = self.ledger.add(entry, self._loop.time())
         if message is not None:
@@ -236,11 +240,14 @@ class Session:
             entry.follow(present)
             present.tell()
         else:
-            detail = f"the id {entry.job_id} is in use for another request"
-            entry.refusal = Refused("here", 0, entry.job_id, Refusal.CONFLICT, detail)
-            entry.over = True
-            entry.tell()
+            self._refuse(entry)
         return False
+
+    def _refuse(self, entry: Entry) -> None:
+        detail = f"the id {entry.job_id} is in use for another request"
+        entry.refusal = Refused("here", 0, entry.job_id, Refusal.CONFLICT, detail)
+        entry.over = True
+        entry.tell()
 
     def _answer(self, message: JobState | Refused) -> None:
         for future in self._questions.get(message.job_id, ()):

@@ -253,3 +253,37 @@ def test_a_job_that_is_watched_twice_is_dropped_with_its_last_watch():
     ledger.drop(twin)
     assert ledger.jobs == {}
     assert entry.followers == ()
+
+
+def test_another_payload_under_the_id_of_a_dropped_job_is_a_conflict():
+    """Until that job has ended: its events name the job, not its payload."""
+    ledger = heard()
+    entry, _ = add(ledger)
+    ledger.hear_state(state(1), 0.1)
+    ledger.drop(entry)
+    assert ledger.is_conflict(Entry("a", b"another"))
+    assert not ledger.is_conflict(Entry("a", b"{}"))
+    assert not ledger.is_conflict(Entry("b", b"another"))
+    ledger.hear_state(state(2, what=State.ACCEPTED), 0.2)
+    assert ledger.is_conflict(Entry("a", b"another"))
+    ledger.hear_state(state(3, what=State.DONE), 0.3)
+    assert not ledger.is_conflict(Entry("a", b"another"))
+
+
+def test_of_a_dropped_job_that_nobody_acknowledged_nothing_is_known():
+    """The broker may never have heard of it."""
+    ledger = heard()
+    entry, _ = add(ledger)
+    ledger.drop(entry)
+    assert not ledger.is_conflict(Entry("a", b"another"))
+
+
+def test_only_so_many_dropped_jobs_are_remembered(monkeypatch):
+    """A gateway drops every job that it has answered for."""
+    monkeypatch.setattr("imgserve.client.ledger.LEFT_LIMIT", 2)
+    ledger = heard()
+    for seq, job_id in enumerate("abc", 1):
+        entry, _ = add(ledger, job_id)
+        ledger.hear_state(state(seq, job_id), 0.1)
+        ledger.drop(entry)
+    assert [ledger.is_conflict(Entry(each, b"another")) for each in "abc"] == [False, True, True]
