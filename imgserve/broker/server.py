@@ -62,7 +62,7 @@ MESSAGES_A_JOB: Final = 3
 
 SHARE_BETWEEN_TURNS: Final = 0.25
 """Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
-for the next turn, so that an eighth of them idles; a pixel process, with eight of its own, does not."""
+for the next turn, so an eighth of them idles; a pixel process, with eight of its own, does not."""
 
 TICK_S: Final = 0.1
 """How late a lease or a delay may be noticed."""

@@ -109,6 +109,8 @@ def test_without_the_demand_it_works_and_tells(service, folder, lacks):
     assert f"sandbox_{part}: {sentence}" in service.run("status").stdout
     log = (service.state / "imgserve.log").read_text()
     assert f"'{part}': '{sentence}'" in log
+    warned = [line for line in log.splitlines() if "WARNING" in line and sentence in line]
+    assert len(warned) == 1
     requests = [
         {
             "operationType": operation,

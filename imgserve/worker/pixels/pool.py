@@ -17,6 +17,7 @@ from imgserve.worker.pixels.cache import PlaceholderCache, PlaceholderKey
 from imgserve.worker.pixels.child import ChildProcess
 from imgserve.worker.pixels.frames import ERRORS, OK, PixelOperation, Reply, Request
 from imgserve.worker.pixels.jobs import JobQueue, PixelJob
+from imgserve.worker.pixels.sandbox import missing_parts
 from imgserve.worker.pixels.settings import CONTENT_TYPES, PixelSettings, Rendered, Text
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,11 @@ class PixelPool:
             raise
         self.sandbox = children[0].sandbox
         log.info("pixel processes ready: %s; sandbox: %s", self.pids, self.sandbox)
+        if missing := missing_parts(self.sandbox):
+            log.warning(
+                "pixel processes are less confined than they could be; this kernel lacks %s",
+                "; ".join(missing),
+            )
         self._keepers = [asyncio.create_task(self._keep(child)) for child in children]
         return self
 
