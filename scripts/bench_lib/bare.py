@@ -31,6 +31,10 @@ class Cost:
         """Jobs finished in a second."""
         return self.jobs / self.wall_s
 
+    def __add__(self, other: Cost) -> Cost:
+        """Return the cost of both."""
+        return Cost(self.jobs + other.jobs, self.cpu_s + other.cpu_s, self.wall_s + other.wall_s)
+
 
 def cover(data: bytes, width_px: int, height_px: int, kind: str) -> bytes:
     """Decode, scale and crop, encode: as imgserve does it, with nothing around."""

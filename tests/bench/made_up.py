@@ -17,10 +17,10 @@ POST_S = NATIVE_S | {"gateway": 0.5, "pixel processes": 1.6}
 def w1() -> list[Figure]:
     """Three rounds of 100 jobs: 16 ms bare, 24.9 ms native, 28 ms by POST."""
     native_s = NATIVE_S | {"pixel processes": 1.59, "client": 0.1}
+    bares = [Cost(100, 1.6, 1.0)] * 3
     return resize.figures(
-        [Cost(100, 1.6, 1.0)] * 3,
-        [ServiceCost(100, sum(native_s.values()), 1.5, native_s)] * 3,
-        [ServiceCost(100, sum(POST_S.values()), 1.7, POST_S)] * 3,
+        resize.Way([ServiceCost(100, sum(native_s.values()), 1.5, native_s)] * 3, bares),
+        resize.Way([ServiceCost(100, sum(POST_S.values()), 1.7, POST_S)] * 3, bares),
     )
 
 
