@@ -14,7 +14,7 @@ from imgserve.broker import actions as act
 from imgserve.broker.actions import Action, Send
 from imgserve.broker.asking import Asking
 from imgserve.broker.fleet import Fleet, Worker
-from imgserve.broker.job import Job, Row, digest_of, job_of, row_of
+from imgserve.broker.job import Job, Row, job_of, row_of
 from imgserve.broker.joining import Joining
 from imgserve.broker.line import FIRST, TAGGED_LIMIT, Line
 from imgserve.broker.policy import Policy
@@ -152,7 +152,7 @@ class Core:
                 topic, message.job_id, Refusal.DRAINING, "the service is shutting down"
             )
             return
-        digest = digest_of(message.payload)
+        digest = jobs.digest_of(message.payload)
         known = self.jobs.get(message.job_id) or self.storing.get(message.job_id)
         if known is not None:
             self._submit_again(known, topic, same=known.digest == digest)

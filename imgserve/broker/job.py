@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -185,11 +184,6 @@ _PROGRESS: Final = (
 
 _progress_of: Final = attrgetter(*_PROGRESS)
 _FRESH: Final[bytes] = pack(())
-
-
-def digest_of(payload: bytes) -> bytes:
-    """Return 16 bytes that tell payloads apart (BLAKE2b, RFC 7693)."""
-    return hashlib.blake2b(payload, digest_size=16).digest()
 
 
 def row_of(job: Job) -> Row:

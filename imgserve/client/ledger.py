@@ -6,7 +6,6 @@ sequence, a new epoch, silence) and asks again for what it waits for; a slow rep
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from math import inf
 from typing import Final
 
 from imgserve.protocol.events import BrokerBeat, JobState, Refusal, Refused, State
-from imgserve.protocol.jobs import Replay, Submit
+from imgserve.protocol.jobs import Replay, Submit, digest_of
 
 RANK: Final = {
     State.QUEUED: 1,
@@ -175,7 +174,7 @@ class Ledger:
         would be taken for news of it.
         """
         known = self._left.get(entry.job_id)
-        return known is not None and entry.payload is not None and known != _digest(entry.payload)
+        return known is not None and entry.payload is not None and known != digest_of(entry.payload)
 
     def hear_beat(self, beat: BrokerBeat, now_s: float) -> None:
         """The broker lives; after a new epoch or a silence everything is asked for again."""
@@ -336,7 +335,7 @@ class Ledger:
     def _remember(self, entry: Entry) -> None:
         if entry.latest is None or entry.payload is None:
             return
-        self._left[entry.job_id] = _digest(entry.payload)
+        self._left[entry.job_id] = digest_of(entry.payload)
         if len(self._left) > LEFT_LIMIT:
             del self._left[next(iter(self._left))]
 
@@ -347,7 +346,3 @@ class Ledger:
         self._to_submit.pop(entry.job_id, None)
         self._to_replay.pop(entry.job_id, None)
         entry.over = True
-
-
-def _digest(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=16).digest()

@@ -68,11 +68,12 @@ class JobHandler(Handler):
 
     async def delete(self, job_id: str) -> None:
         """Cancel: 202 and the state now, 200 when it was cancelled before, 409 when too late."""
+        client = self.service.client
         try:
             state = await self._find(job_id)
             fresh = state is not None and state.state not in TERMINAL
             if fresh:
-                state = await self.service.client.cancel(job_id, LOOK_TIMEOUT_S)
+                state = await self.service.ask(client.cancel(job_id, LOOK_TIMEOUT_S))
         except ServiceUnavailable as exc:
             self.reply_unavailable(exc, detail=True)
             return
@@ -92,7 +93,7 @@ class JobHandler(Handler):
         if not is_identifier(job_id):
             return None
         self.job_id = job_id
-        return await self.service.client.find(job_id, LOOK_TIMEOUT_S)
+        return await self.service.ask(self.service.client.find(job_id, LOOK_TIMEOUT_S))
 
     def _unknown(self, job_id: str) -> None:
         del job_id  # not echoed: it is whatever the client wrote

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
 
 from imgserve.client import AsyncClient, AsyncJob
 from imgserve.client.ledger import Entry
@@ -16,6 +16,8 @@ from imgserve.gateway.metrics import HttpMetrics
 from imgserve.gateway.tokens import Tokens
 from imgserve.protocol.events import Refusal
 from imgserve.request import ResultLimits
+
+T = TypeVar("T")
 
 FAREWELL_S: Final = 10.0
 """How long requests may wait on once the gateway is asked to end; a load balancer's patience."""
@@ -99,13 +101,31 @@ class Service:
         """
         self.check_room()
         job = self.client.submit_entry(entry)
+        try:
+            with self._holding_the_end_up():
+                await job.until(
+                    lambda entry: reached(entry) or _refused(entry), self.settings.answer_timeout_s
+                )
+        finally:
+            self._let_go(job)
+        _raise_refusal(entry)
+
+    async def ask(self, question: Awaitable[T]) -> T:
+        """Wait for what the broker says to a question that was put to the client.
+
+        Raises: ServiceUnavailable when it did not answer, or the service is shutting down.
+        """
+        with self._holding_the_end_up():
+            return await question
+
+    @contextmanager
+    def _holding_the_end_up(self) -> Iterator[None]:
+        """Let `drain` wait for the task that does this, and tell that task when it is too late."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a coroutine always runs in a task)
         self._waiting.add(task)
         try:
-            await job.until(
-                lambda entry: reached(entry) or _refused(entry), self.settings.answer_timeout_s
-            )
+            yield
         except asyncio.CancelledError:
             if not self._late:
                 raise
@@ -113,8 +133,6 @@ class Service:
             raise ServiceUnavailable("the service is shutting down", code=503) from None
         finally:
             self._waiting.discard(task)
-            self._let_go(job)
-        _raise_refusal(entry)
 
     async def drain(self) -> None:
         """Let waiting requests have their answers, for FAREWELL_S; then 503 for the rest."""

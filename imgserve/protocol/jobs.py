@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final
@@ -11,6 +12,11 @@ from imgserve.protocol import checks
 
 PRIORITY_LOW: Final = -100
 PRIORITY_HIGH: Final = 100
+
+
+def digest_of(payload: bytes) -> bytes:
+    """Return 16 bytes that stand for a payload where it is not kept (BLAKE2b, RFC 7693)."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
 
 
 @dataclass(slots=True)

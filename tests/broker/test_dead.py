@@ -6,11 +6,12 @@ import contextlib
 import stat
 
 from imgserve.broker.dead import LIST_LIMIT, drop_letter, find_letter, list_letters
-from imgserve.broker.job import Job, digest_of, row_of
+from imgserve.broker.job import Job, row_of
 from imgserve.broker.salvage import open_or_salvage
 from imgserve.broker.states import Phase
 from imgserve.protocol.codec import FRAME_LIMIT_BYTES, encode_event
 from imgserve.protocol.events import DeadLetters, State
+from imgserve.protocol.jobs import digest_of
 
 REASONS = tuple(f"attempt {number}: {'r' * 480}" for number in range(20))
 

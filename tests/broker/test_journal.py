@@ -21,10 +21,11 @@ from imgserve.broker import actions as act
 from imgserve.broker import journal as journal_module
 from imgserve.broker import schema
 from imgserve.broker.actions import Purpose
-from imgserve.broker.job import Job, digest_of, job_of, row_of
+from imgserve.broker.job import Job, job_of, row_of
 from imgserve.broker.journal import Journal, Question
 from imgserve.broker.schema import JournalTooNewError
 from imgserve.protocol.events import State
+from imgserve.protocol.jobs import digest_of
 from tests.support.until import until
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,11 +44,16 @@ def test_it_binds_its_own_socket_and_warns_beyond_loopback(tmp_path, caplog):
 
 def test_several_processes_share_one_socket(broker):
     """Each has its own submitter; one ends and the other serves on."""
+
+    def same(listener):
+        # Not `listener.dup()`: that makes the one open file description blocking again.
+        return socket.socket(fileno=os.dup(listener.fileno()))
+
     with (
         socket.create_server(("127.0.0.1", 0), backlog=100) as listener,
         GatewayRun(broker.path, listener=listener) as staying,
     ):
-        with GatewayRun(broker.path, listener=listener.dup()) as leaving:
+        with GatewayRun(broker.path, listener=same(listener)) as leaving:
             assert staying.port == leaving.port
             for _ in range(20):
                 assert "dstURL" in staying.post(REQUEST).json

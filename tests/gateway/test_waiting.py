@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from imgserve.protocol.events import State
-from imgserve.protocol.jobs import Submit
+from imgserve.protocol.jobs import Replay, Submit
 from tests.support.broker_double import queue_only
 from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST, GatewayRun
@@ -126,6 +126,24 @@ def test_the_end_waits_for_answers_and_takes_nothing_new(broker):
         gateway.stop()
         broker.say(next(iter(broker.known)), State.ACCEPTED, dst_url="http://there/x")
         assert answer.result().json == {"dstURL": "http://there/x"}
+        gateway.join()
+        assert gateway.exit_code == 0
+
+
+def test_the_end_waits_for_a_look_at_a_job_too(broker):
+    """What has begun is answered, whatever it asks: the broker was slow when the end came."""
+    with GatewayRun(broker.path) as gateway, ThreadPoolExecutor(1) as pool:
+        job = gateway.post(REQUEST).headers["Location"]
+        broker.mute = True
+        answer = pool.submit(gateway.ask, "GET", job)
+        job_id = job.rpartition("/")[2]
+        eventually(lambda: any(job_id in replay.job_ids for replay in broker.asked(Replay)))
+        gateway.stop()
+        eventually(lambda: gateway.draining)
+        time.sleep(0.2)  # enough for a gateway that does not wait to close the connection
+        broker.mute = False
+        broker.say(job_id, State.DONE)
+        assert answer.result().json["state"] == "done"
         gateway.join()
         assert gateway.exit_code == 0
 
