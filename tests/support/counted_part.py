@@ -30,6 +30,7 @@ COMMITS: Final = "journal commits"
 MESSAGES: Final = "messages"
 READS_AND_WRITES: Final = "reads and writes"
 BLOCKS: Final = "allocated blocks"
+GARBAGE: Final = "objects left to the garbage collector"
 
 
 class Counts:
@@ -52,7 +53,12 @@ class Counts:
         for name in ("send", "recv"):
             setattr(zmq.Socket, name, self._counting(getattr(zmq.Socket, name)))
         signal.signal(signal.SIGUSR1, lambda *_: self._tell())
+        gc.callbacks.append(self._collected)
         self._profile.enable()
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            self._seen[GARBAGE] += info["collected"]
 
     def _tracing(self, connect: Callable[..., sqlite3.Connection]) -> Any:
         def connect_and_trace(*args: Any, **options: Any) -> sqlite3.Connection:
@@ -87,6 +93,7 @@ class Counts:
             MESSAGES: self._seen[MESSAGES],
             READS_AND_WRITES: _reads_and_writes(),
             BLOCKS: sys.getallocatedblocks(),
+            GARBAGE: self._seen[GARBAGE],
         }
         path = self._folder / f"{next(self._numbers)}.json"
         document = {"time_s": time.monotonic(), "counts": counts, "calls": calls}

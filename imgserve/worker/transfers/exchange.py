@@ -41,11 +41,16 @@ _SYSTEM_CERTIFICATES = (
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One transfer. `take` gets the body's chunks and may raise TransferFailed to stop it."""
+    """One transfer.
+
+    `take` gets the exchange and the body's chunks, and may raise TransferFailed to stop it. It is
+    handed the exchange so that it need not hold it: the two would keep each other, and with them
+    the whole body, until the garbage collector comes by.
+    """
 
     target: Target
     options: tuple[Option, ...]
-    take: Callable[[bytes], None]
+    take: Callable[[Exchange, bytes], None]
     # Of the body; curl refuses an announced size before the first byte.
     limit_bytes: int = 0
     retry_after_s: float | None = None
@@ -156,7 +161,7 @@ class Exchange:
 
     def _on_body(self, chunk: bytes) -> int | None:
         try:
-            self.take(chunk)
+            self.take(self, chunk)
         except TransferFailed as exc:
             self._stopped = exc
             return -1

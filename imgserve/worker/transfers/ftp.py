@@ -38,7 +38,7 @@ class FtpTransfer:
             TransferFailed: it could not be fetched.
         """
         options = self._common(source, self._settings.fetch_timeout_s)
-        exchange = Exchange(source, options, inbox.feed, inbox.limit_bytes)
+        exchange = Exchange(source, options, lambda _, chunk: inbox.feed(chunk), inbox.limit_bytes)
         await self._threads.run(source, lambda session: session.run(exchange))
 
     async def upload(self, parcel: Parcel) -> None:
@@ -176,5 +176,5 @@ class _Upload:
         return replace(self._target, url=url)
 
 
-def _ignore(_chunk: bytes) -> None:
+def _ignore(_exchange: Exchange, _chunk: bytes) -> None:
     """Drop the body of a reply that has none of interest."""

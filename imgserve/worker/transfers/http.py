@@ -55,7 +55,7 @@ class HttpTransfer:
         discarded_bytes = 0
         wanted: bool | None = None
 
-        def take(chunk: bytes) -> None:
+        def take(exchange: Exchange, chunk: bytes) -> None:
             nonlocal discarded_bytes, wanted
             if wanted is None:  # the status stands before the first byte of the body
                 wanted = exchange.status == 200

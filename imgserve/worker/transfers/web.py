@@ -76,7 +76,7 @@ class Web:
         limit_bytes = self._settings.form_page_limit_bytes
         is_html: bool | None = None
 
-        def take(chunk: bytes) -> None:
+        def take(exchange: Exchange, chunk: bytes) -> None:
             nonlocal is_html
             if is_html is None:  # asked once: a server may send many headers and many chunks
                 media_type = exchange.headers.get("content-type", "").lower()
