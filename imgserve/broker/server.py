@@ -187,7 +187,10 @@ class Server:
         self._bell = Bell(
             [front, reports],
             turn=self._turn,
-            enough=lambda: MESSAGES_A_JOB * min(core.fleet.slots * SHARE_BETWEEN_TURNS, core.under_way * SHARE_OF_WAIT),
+            enough=lambda: (
+                MESSAGES_A_JOB
+                * min(core.fleet.slots * SHARE_BETWEEN_TURNS, core.under_way * SHARE_OF_WAIT)
+            ),
         )
         self._ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())

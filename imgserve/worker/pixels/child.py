@@ -13,15 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import imgserve
-from imgserve.worker.pixels.frames import HELLO, Reply, Request
+from imgserve.errors import ProtocolError
+from imgserve.worker.pixels.frames import HELLO, JOIN_LIMIT_BYTES, Reply, Request
 from imgserve.worker.pixels.settings import PixelSettings
 
 log = logging.getLogger(__name__)
 
 # The kernel caps it at net.core.wmem_max; a frame larger than the buffer takes several turns.
 SOCKET_BUFFER_BYTES = 1024 * 1024
-# Below this one copy is cheaper than a second system call.
-JOIN_LIMIT_BYTES = 64 * 1024
 # Of the worker's environment a pixel process gets nothing else: it may hold secrets.
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH")
 # glibc would give the memory of each job back and fault it in again for the next: 7% of a 2 MP
@@ -114,18 +113,25 @@ class ChildProcess:
             return await self._receive(asked)
 
     async def _receive(self, asked: Request) -> tuple[Reply, bytes]:
-        reply = Reply.unpack(await self._read(Reply.FORMAT.size), asked=asked)
-        return reply, await self._read(reply.size_bytes)
+        """Read one frame; most come in one piece, header and all."""
+        came = await self._read_some(JOIN_LIMIT_BYTES)
+        while len(came) < Reply.FORMAT.size:
+            came += await self._read_some(JOIN_LIMIT_BYTES)
+        reply = Reply.unpack(came[: Reply.FORMAT.size], asked=asked)
+        pieces = [came[Reply.FORMAT.size :]]
+        missing_bytes = reply.size_bytes - len(pieces[0])
+        while missing_bytes > 0:
+            pieces.append(await self._read_some(min(missing_bytes, SOCKET_BUFFER_BYTES)))
+            missing_bytes -= len(pieces[-1])
+        if missing_bytes < 0:
+            raise ProtocolError(f"a pixel process sent {-missing_bytes} B more than it said")
+        return reply, b"".join(pieces)
 
-    async def _read(self, size_bytes: int) -> bytes:
-        buffer = bytearray(size_bytes)
-        view = memoryview(buffer)
-        while view:
-            count = await self._loop.sock_recv_into(self._link, view)
-            if count == 0:
-                raise ConnectionResetError("the pixel process closed its socket")
-            view = view[count:]
-        return bytes(buffer)
+    async def _read_some(self, limit_bytes: int) -> bytes:
+        data = await self._loop.sock_recv(self._link, limit_bytes)
+        if not data:
+            raise ConnectionResetError("the pixel process closed its socket")
+        return data
 
     async def close(self) -> None:
         """Kill the process and wait until it is gone."""

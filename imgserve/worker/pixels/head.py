@@ -57,7 +57,7 @@ OTHER_KINDS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ImageHead:
     """What the first bytes say.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -206,7 +205,7 @@ class PixelPool:
         reserved_bytes, given_bytes = 0, self._memory.allowance_bytes
         if asked.memory_bytes > given_bytes:
             given_bytes = reserved_bytes = await self._memory.reserve(asked.memory_bytes)
-        asked = replace(asked, memory_bytes=given_bytes)
+        asked.memory_bytes = given_bytes
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
         job = PixelJob(asked, data, future, reserved_bytes)
         self._queue.put(job)

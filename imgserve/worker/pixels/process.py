@@ -20,7 +20,14 @@ from imgserve.errors import CodedError, ConfigError, PixelsFailed
 from imgserve.worker.pixels import sandbox
 from imgserve.worker.pixels.decode import UNREADABLE
 from imgserve.worker.pixels.families import Fonts, load_fonts
-from imgserve.worker.pixels.frames import DETAIL_LIMIT_BYTES, OK, Reply, Request, result_kind
+from imgserve.worker.pixels.frames import (
+    DETAIL_LIMIT_BYTES,
+    JOIN_LIMIT_BYTES,
+    OK,
+    Reply,
+    Request,
+    result_kind,
+)
 from imgserve.worker.pixels.operations import OPERATIONS, Tools, warm_up
 from imgserve.worker.pixels.settings import PixelSettings
 
@@ -148,8 +155,11 @@ def address_space_bytes() -> int:
 
 def send(link: socket.socket, reply: Reply, data: bytes) -> None:
     """Write one frame."""
-    link.sendall(reply.pack())
-    link.sendall(data)
+    if len(data) <= JOIN_LIMIT_BYTES:
+        link.sendall(reply.pack() + data)
+    else:
+        link.sendall(reply.pack())
+        link.sendall(data)
 
 
 if __name__ == "__main__":

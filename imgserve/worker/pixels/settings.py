@@ -24,7 +24,7 @@ class Text(StrEnum):
     FAILED = "Image processing failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rendered:
     """One encoded image that a pixel process made."""
 

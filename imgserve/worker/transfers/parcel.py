@@ -8,7 +8,7 @@ from imgserve.request import Destination
 from imgserve.worker.transfers.urls import Target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parcel:
     """A result and where it goes; `target` is the destination's URL taken apart."""
 

@@ -19,6 +19,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # WHATWG URL, "forbidden host code point": what ends or changes a host for one reader or another.
 _NO_HOST = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
 
+_SHOWN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?:[^/?#]*@)?"
+    r"(?P<host>\[[0-9a-f:.]+\]|[^\x00-\x20\x7f/?#@:\[\]\\]*)"
+    r"(?P<port>(?::[0-9]{1,5})?)"
+    r"(?P<path>(?:/[^\x00-\x1f\x7f?#]*)?)"
+    r"(?:[?#].*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -81,18 +91,14 @@ def parse_target(url: str) -> Target:
 
 
 def redact(url: str) -> str:
-    """Return a URL without user info, query and fragment: fit for logs and messages."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+    """Return a URL without user info, query and fragment: fit for logs and messages.
+
+    By a pattern: taking a URL apart costs ten times as much, twice a job.
+    """
+    match = _SHOWN.fullmatch(url)
+    if match is None or not (match["host"] or match["scheme"].lower() == "file"):
         return "(malformed URL)"
-    if not parts.scheme or not (parts.netloc or parts.scheme == "file"):
-        return "(malformed URL)"
-    host = parts.netloc.rpartition("@")[2].partition(":")[0]
-    if "[" in parts.netloc:
-        host = f"[{parts.hostname}]"
-    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "") + parts.path
+    return f"{match['scheme'].lower()}://{match['host']}{match['port']}{match['path']}"
 
 
 def _host(parts: SplitResult) -> str:

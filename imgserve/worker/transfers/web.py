@@ -17,7 +17,7 @@ from imgserve.worker.transfers.urls import Target
 HTTP_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a server answered; of an HTML page the beginning is kept."""
 
