@@ -50,9 +50,11 @@ def readable(socket: zmq.Socket[bytes]) -> bool:
 
 
 def receive(socket: zmq.Socket[bytes]) -> bytes:
-    """Take the message that `readable` has told of; every one of ours has one frame.
+    """Take a message; every one of ours has one frame.
 
-    Raises: ProtocolError when it has several; they are gone then.
+    Raises:
+        ProtocolError: it has several; they are gone then.
+        zmq.Again: there is none.
     """
     frame = socket.recv(zmq.NOBLOCK, copy=False)
     if not frame.more:
