@@ -429,9 +429,10 @@ class Core:
         if self.draining or now_s < self._hold_until_s:
             self._load_more()
             return
-        while self.fleet.freest() is not None:
+        while (worker := self.fleet.freest()) is not None:
             job = self.line.pop(self.fleet.free_tags() if self.line.tagged_count else ())
-            worker = self.fleet.freest(job.tag) if job is not None else None
+            if job is not None and job.tag:
+                worker = self.fleet.freest(job.tag)
             if job is None or worker is None:
                 break
             if job.cancelled and not job.verdict:

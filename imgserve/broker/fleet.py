@@ -81,8 +81,9 @@ class Fleet:
 
     def offer(self, worker: Worker) -> None:
         """Note that a worker's credit has grown."""
-        if worker.credit > 0:
-            entry = (-worker.credit, worker.hello.incarnation)
+        credit = worker.credit
+        if credit > 0:
+            entry = (-credit, worker.hello.incarnation)
             heapq.heappush(self._free, entry)
             for tag in worker.hello.tags:
                 free = self._free_by_tag.setdefault(tag, [])
@@ -96,13 +97,15 @@ class Fleet:
         """Return the worker with the most credit (of those with a tag), None when all are full."""
         free = self._free_by_tag.get(tag, []) if tag else self._free
         while free:
-            credit, incarnation = free[0]
+            noted, incarnation = free[0]
             worker = self.workers.get(incarnation)
-            if worker is not None and worker.credit == -credit and credit:
+            credit = worker.credit if worker is not None else 0
+            if credit > 0 and credit == -noted:
                 return worker
-            heapq.heappop(free)
-            if worker is not None and 0 < worker.credit < -credit:
-                heapq.heappush(free, (-worker.credit, incarnation))
+            if 0 < credit < -noted:
+                heapq.heapreplace(free, (-credit, incarnation))
+            else:
+                heapq.heappop(free)
         return None
 
     def free_tags(self) -> list[str]:

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -150,7 +150,7 @@ class Server:
             act.Finish: self._journal.put,
             act.Load: self._journal.put,
             act.LookUp: self._journal.put,
-            act.Say: lambda action: self._say(action.topic, action.message),
+            act.Say: self._say,
             act.Send: self._send,
             act.OpenLane: self._open_lane,
             act.CloseLane: lambda action: self._lanes.close(action.incarnation),
@@ -280,8 +280,7 @@ class Server:
             taken += submitted
         for topic in self._binding.read_subscriptions():
             self._handle_own(act.Unsubscribed(topic), now_s)
-        for action in self._core.flush():
-            self._perform(action)
+        self._perform(self._core.flush())
         if self._full != self._said_full:
             self._beat()
         self._send_out()
@@ -311,12 +310,12 @@ class Server:
             except VersionMismatch as exc:
                 if exc.kind == reports.Hello.KIND and is_identifier(exc.sender):
                     away = events.TurnedAway(self._core.epoch, exc.sender, True, str(exc))
-                    self._say(exc.sender, away)
+                    self._say(act.Say(exc.sender, away))
                 continue
             if message is None:
                 return taken
             if isinstance(message, jobs.AskStats):
-                self._say(message.submitter, self._stats())
+                self._say(act.Say(message.submitter, self._stats()))
             elif isinstance(message, jobs.Dead):
                 self._dead(message)
             elif isinstance(message, jobs.Submit) and self._holding:
@@ -333,18 +332,19 @@ class Server:
             log.exception("a %s could not be handled", type(message).__name__)
 
     def _handle_own(self, event: object, now_s: float) -> None:
-        for action in self._core.handle(event, now_s):
-            self._perform(action)
+        self._perform(self._core.handle(event, now_s))
 
-    def _perform(self, action: act.Action) -> None:
-        self._performers[type(action)](action)
+    def _perform(self, actions: Iterable[act.Action]) -> None:
+        performers = self._performers
+        for action in actions:
+            performers[type(action)](action)
 
     def _send(self, action: act.Send) -> None:
         self._lanes.send(action.incarnation, LANE.encode(action.message))
 
-    def _say(self, topic: str, message: events.EventsMessage) -> None:
-        if self._binding.has_listener(topic):
-            self._spoken.append(encode_event(topic, message))
+    def _say(self, said: act.Say) -> None:
+        if self._binding.has_listener(said.topic):
+            self._spoken.append(encode_event(said.topic, said.message))
 
     def _send_out(self) -> None:
         """Send what the turn has brought, all at once.
@@ -374,14 +374,14 @@ class Server:
         while True:
             self._beat()
             if self._binding.has_listener(events.STATS_TOPIC):
-                self._say(events.STATS_TOPIC, self._stats())
+                self._say(act.Say(events.STATS_TOPIC, self._stats()))
             self._send_out()
             await asyncio.sleep(self._settings.beat_s)
 
     def _beat(self) -> None:
         self._said_full = self._full
         beat = events.BrokerBeat(self._core.epoch, self._settings.beat_s, self._said_full)
-        self._say(events.BEAT_TOPIC, beat)
+        self._say(act.Say(events.BEAT_TOPIC, beat))
 
     async def _tick_forever(self) -> None:
         while True:
@@ -435,7 +435,8 @@ class Server:
             self._handle(again, time.monotonic())
             letters = ({"id": message.job_id, "retried_as": job_id},)
             detail = f"{message.job_id} is tried again as {job_id}"
-        self._say(message.submitter, events.DeadLetters(self._core.epoch, letters, detail))
+        dead = events.DeadLetters(self._core.epoch, letters, detail)
+        self._say(act.Say(message.submitter, dead))
 
 
 def _lock(path: Path) -> Any:

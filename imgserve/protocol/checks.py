@@ -50,7 +50,7 @@ def _is_well_formed(text: str) -> bool:
 
 def identifier(name: str, value: object) -> None:
     """1 to 64 of A-Z a-z 0-9 _ . : - (no space: the topic ends at the first one)."""
-    if not is_identifier(value):
+    if type(value) is not str or not _is_well_formed(value):
         raise ProtocolError(f"{name} is not 1 to 64 characters of A-Z a-z 0-9 _ . : -")
 
 
