@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 AMPLE_JOBS: Final = 8
 """A worker with so many jobs at once can wait a moment for its next one."""
 
+SHARE_OF_SLOTS: Final = 0.25
+"""Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
+for the next turn, so an eighth of them idles; a pixel process, with eight of its own, does not."""
+
+SHARE_OF_WAIT: Final = 0.125
+"""Of the time that a job takes under load, what a message of it may wait for a turn."""
+
 RESEND_BEATS: Final = 2
 """Beats without a job that was sent: then its lane message was lost and is sent again."""
 
@@ -142,6 +149,14 @@ class Core:
         """
         ample = AMPLE_JOBS * len(self.fleet.workers)
         return 0 < ample <= min(self.fleet.slots, self.under_way)
+
+    @property
+    def jobs_between_turns(self) -> float:
+        """How many jobs may pass between two turns, where all workers are well supplied.
+
+        In the time that as many as are under way take to pass, each of them does.
+        """
+        return min(SHARE_OF_SLOTS * self.fleet.slots, SHARE_OF_WAIT * self.under_way)
 
     # --- submitters
 

@@ -60,13 +60,6 @@ questions and cancels behind them are still heard, for who respects `full` sends
 MESSAGES_A_JOB: Final = 3
 """Submit, accepted and the final report."""
 
-SHARE_BETWEEN_TURNS: Final = 0.25
-"""Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
-for the next turn, so an eighth of them idles; a pixel process, with eight of its own, does not."""
-
-SHARE_OF_WAIT: Final = 0.125
-"""Of the time that a job takes under load, what its messages may wait for a turn."""
-
 TICK_S: Final = 0.1
 """How late a lease or a delay may be noticed."""
 
@@ -187,10 +180,7 @@ class Server:
         self._bell = Bell(
             [front, reports],
             turn=self._turn,
-            enough=lambda: (
-                MESSAGES_A_JOB
-                * min(core.fleet.slots * SHARE_BETWEEN_TURNS, core.under_way * SHARE_OF_WAIT)
-            ),
+            enough=lambda: MESSAGES_A_JOB * core.jobs_between_turns,
         )
         self._ring()  # for what the journal or an early peer has said already
         beats = asyncio.ensure_future(self._beat_forever())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import psutil
 
 from bench_lib.noise import too_noisy
 from bench_lib.report import BenchError, Figure, print_table
@@ -17,6 +19,7 @@ ADVICE = (
     "Run it again on a quiet machine, or with more --rounds, or with --noisy to see the figures"
     " anyway."
 )
+STOLEN_WORTH_SAYING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Outcome:
         refused: why the machine was too noisy for them.
         failed: why it could not be measured.
         noisy: why the figures say little; they are shown all the same.
+        stolen: the part of the cores' time that a virtual machine's host gave to others meanwhile.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Outcome:
     refused: str = ""
     failed: str = ""
     noisy: str = ""
+    stolen: float = 0.0
 
     @property
     def reported(self) -> bool:
@@ -45,7 +50,7 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON: figures, or `refused` or `failed` instead of them."""
-        entry: dict[str, Any] = {"about": self.about}
+        entry: dict[str, Any] = {"about": self.about, "stolen": round(self.stolen, 4)}
         if self.refused:
             return entry | {"refused": self.refused}
         if self.failed:
@@ -60,6 +65,8 @@ class Outcome:
             print(f"\n{self.name}  {self.about}\n  {self.refused or self.failed}")
             return
         print_table(self.name, self.about, list(self.figures))
+        if self.stolen >= STOLEN_WORTH_SAYING:
+            print(f"  The host gave {self.stolen:.0%} of the cores' time to others meanwhile.")
         if self.noisy:
             print(f"  NOISY: {self.noisy}.")
 
@@ -74,6 +81,18 @@ def measure(name: str, about: str, work: Work, setting: Setting, *, noisy: bool)
         setting: where and how much.
         noisy: report its figures even when the machine was too noisy for them.
     """
+    before = psutil.cpu_times()
+    outcome = _measure(name, about, work, setting, noisy=noisy)
+    return replace(outcome, stolen=stolen(before, psutil.cpu_times()))
+
+
+def stolen(before: Any, after: Any) -> float:
+    """Return the part of the time between two readings of /proc/stat that was stolen: 0 to 1."""
+    passed_s = sum(after) - sum(before)
+    return (after.steal - before.steal) / passed_s if passed_s > 0 else 0.0
+
+
+def _measure(name: str, about: str, work: Work, setting: Setting, *, noisy: bool) -> Outcome:
     try:
         figures = tuple(work(setting))
     except BenchError as exc:

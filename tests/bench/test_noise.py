@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from typing import NamedTuple
 
 import pytest
 from bench_lib.noise import spread, too_noisy
+from bench_lib.outcome import stolen
 from bench_lib.report import BenchError, Figure
 from bench_run import run
 
 QUIET = Figure("quiet ratio", "x", (1.0, 1.1, 1.2), "<= 1.15", 0.25)
 NOISY = Figure("noisy ratio", "x", (1.0, 1.2, 1.6), "<= 1.15", 0.25)
+
+
+class Times(NamedTuple):
+    """Seconds that the cores spent, as /proc/stat counts them."""
+
+    user: float
+    idle: float
+    steal: float
 
 
 def test_the_spread_is_a_part_of_the_median():
@@ -72,7 +82,7 @@ def test_a_noisy_work_is_refused_and_the_others_are_reported(ran):
     """The refused one has a sentence in place of figures; the exit code says one is missing."""
     code, document, said = ran(A=lambda _: [NOISY], B=lambda _: [QUIET])
     assert code == 1
-    assert document["A"].keys() == {"about", "run", "refused"}
+    assert document["A"].keys() == {"about", "stolen", "run", "refused"}
     assert document["A"]["refused"].startswith(
         "A is not reported: its figure 'noisy ratio' spread over 0.50 of the median; more than"
         " 0.25 says nothing. Run it again on a quiet machine"
@@ -102,7 +112,7 @@ def test_a_work_that_fails_takes_no_other_work_away(ran, trouble):
 
     code, document, said = ran(A=lambda _: [QUIET], B=fails, C=lambda _: [QUIET])
     assert code == 1
-    assert document["B"].keys() == {"about", "run", "failed"}
+    assert document["B"].keys() == {"about", "stolen", "run", "failed"}
     assert str(trouble) in document["B"]["failed"]
     assert "B could not be measured" in said
     assert "figures" in document["A"]
@@ -128,6 +138,25 @@ def test_an_interrupted_run_keeps_what_was_measured(ran, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         ran(A=lambda _: [QUIET], B=interrupted)
     assert json.loads((tmp_path / "bench.json").read_text())["A"]["figures"]
+
+
+def test_time_that_the_host_gave_to_others_is_a_part_of_what_passed():
+    """A second of ten on both cores is a tenth; no time at all is none of it."""
+    before, after = Times(user=5, idle=5, steal=2), Times(user=9, idle=10, steal=3)
+    assert stolen(before, after) == pytest.approx(0.1)
+    assert stolen(before, before) == 0
+
+
+def test_stolen_time_is_said_where_it_is_worth_saying(ran, monkeypatch):
+    """In the table from a hundredth on, and in the JSON always."""
+    readings = iter(
+        [Times(0, 0, 0), Times(9, 0, 1), Times(9, 0, 1), Times(1008, 0, 2)]  # 10 %, then 0.1 %
+    )
+    monkeypatch.setattr("bench_lib.outcome.psutil.cpu_times", lambda: next(readings))
+    _, document, said = ran(A=lambda _: [QUIET], B=lambda _: [QUIET])
+    assert document["A"]["stolen"] == pytest.approx(0.1)
+    assert document["B"]["stolen"] == pytest.approx(0.001)
+    assert said.count("to others meanwhile") == 1
 
 
 def test_all_reported_ends_well(ran):
