@@ -83,7 +83,7 @@ def _batch_has(name: str) -> Wanted:
 
 
 def _says(*states: str) -> Wanted:
-    return lambda _self, _topic, message: getattr(message, "state", None) in states
+    return lambda _self, said: getattr(said.message, "state", None) in states
 
 
 def _sends(name: str) -> Wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 
@@ -12,9 +13,13 @@ from scripts.chaos_lib.crash_points import POINTS, install, surround
 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_point_names_a_function(name):
-    """What a crash point is put around is there: a rename must not turn chaos off."""
+    """What a crash point is put around is there: a rename must not turn chaos off.
+
+    Nor may other arguments: what picks the passages takes those of the method.
+    """
     point = POINTS[name]
-    assert callable(getattr(point.owner(), point.function))
+    method = inspect.signature(getattr(point.owner(), point.function))
+    inspect.signature(point.wanted).bind(*method.parameters)
 
 
 def test_surround_runs_before_and_after():
