@@ -103,14 +103,22 @@ class ChildProcess:
             TimeoutError: when it took longer than `pixel_timeout_s`.
         """
         async with asyncio.timeout(self._settings.pixel_timeout_s):
-            header = asked.pack()
-            if len(data) <= JOIN_LIMIT_BYTES:
-                await self._loop.sock_sendall(self._link, header + data)
-            else:
-                await self._loop.sock_sendall(self._link, header)
-                await self._loop.sock_sendall(self._link, data)
+            await self._send(asked.pack(), data)
             del data
             return await self._receive(asked)
+
+    async def _send(self, header: bytes, data: bytes) -> None:
+        """Write one frame, in one piece where the socket has room: the peer wakes up once."""
+        try:
+            sent_bytes = self._link.sendmsg((header, data))
+        except BlockingIOError:
+            sent_bytes = 0
+        if sent_bytes < len(header):
+            await self._loop.sock_sendall(self._link, header[sent_bytes:])
+            sent_bytes = len(header)
+        if sent_bytes < len(header) + len(data):
+            rest = memoryview(data)[sent_bytes - len(header) :]
+            await self._loop.sock_sendall(self._link, rest)
 
     async def _receive(self, asked: Request) -> tuple[Reply, bytes]:
         """Read one frame; most come in one piece, header and all."""

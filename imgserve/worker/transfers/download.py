@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ class Inbox:
         self._wanted_bytes = 0
         self._arrived = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk.
@@ -36,8 +38,11 @@ class Inbox:
         self._chunks.append(chunk)
         self.size_bytes += len(chunk)
         if self._wanted_bytes and self.size_bytes >= self._wanted_bytes:
-            self._wanted_bytes = 0  # woken once: waking writes to a pipe
-            self._loop.call_soon_threadsafe(self._arrived.set)
+            self._wanted_bytes = 0  # woken once: from another thread that writes to a pipe
+            if threading.get_ident() == self._thread_id:
+                self._arrived.set()
+            else:
+                self._loop.call_soon_threadsafe(self._arrived.set)
 
     def data(self) -> bytes:
         """Return all that has come so far."""
