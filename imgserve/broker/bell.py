@@ -10,7 +10,7 @@ from typing import Final
 
 import zmq
 
-LONGEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 0.1
 """Between the beginnings of two turns under load, at most. A turn for nearly every message, with
 its wake-ups, its commit and cold caches, costs three times what the messages themselves cost."""
 
