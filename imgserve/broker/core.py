@@ -17,7 +17,7 @@ from imgserve.broker.fleet import Fleet, Worker
 from imgserve.broker.job import Job, Row, job_of, row_of
 from imgserve.broker.joining import Joining
 from imgserve.broker.line import FIRST, TAGGED_LIMIT, Line
-from imgserve.broker.policy import Policy
+from imgserve.broker.policy import AMPLE_JOBS, SHARE_OF_SLOTS, SHARE_OF_WAIT, Policy
 from imgserve.broker.states import Happening, Phase, step
 from imgserve.broker.tally import Tally
 from imgserve.broker.voice import Voice
@@ -26,17 +26,6 @@ from imgserve.protocol.events import Refusal, State
 from imgserve.protocol.reports import ReturnReason
 
 log = logging.getLogger(__name__)
-
-AMPLE_JOBS: Final = 8
-"""A worker with so many jobs at once can wait a moment for its next one."""
-
-SHARE_OF_SLOTS: Final = 0.5
-"""Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
-for the next turn, so a quarter of them idles; a pixel process, with eight of its own, does not. A
-worker that gets its jobs in lots does each step for several: its caches are warm then."""
-
-SHARE_OF_WAIT: Final = 0.125
-"""Of the time that a job takes under load, what a message of it may wait for a turn."""
 
 RESEND_BEATS: Final = 2
 """Beats without a job that was sent: then its lane message was lost and is sent again."""

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Final
 
 from imgserve.config import Settings
+
+AMPLE_JOBS: Final = 8
+"""A worker with so many jobs at once can wait a moment for its next one."""
+
+SHARE_OF_SLOTS: Final = 0.5
+"""Of the jobs that the workers can hold, those that may end between two turns: an empty slot waits
+for the next turn, so a quarter of them idles; a pixel process, with eight of its own, does not. A
+worker that gets its jobs in lots does each step for several: its caches are warm then."""
+
+SHARE_OF_WAIT: Final = 0.125
+"""Of the time that a job takes under load, what a message of it may wait for a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
