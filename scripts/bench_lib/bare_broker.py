@@ -33,6 +33,7 @@ def run(folder: Path, jobs: int) -> Cost:
     ours, theirs = spawn.Pipe()
     broker = spawn.Process(target=_broker, args=(str(folder / "bare.sqlite"), theirs, jobs))
     broker.start()
+    theirs.close()  # so that a broker that dies is the end of the pipe, not a wait without end
     try:
         submits, lane, reports, events = ours.recv()
         worker = spawn.Process(target=_worker, args=(lane, reports), daemon=True)
@@ -87,6 +88,7 @@ def _worker(lane: str, reports: str) -> None:
 
 
 def _broker(path: str, pipe: Connection, jobs: int) -> None:
+    journal = _opened(path)
     context: zmq.Context[Any] = zmq.Context()
     submits, lane = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     reports, events = context.socket(zmq.PULL), context.socket(zmq.PUB)
@@ -98,7 +100,7 @@ def _broker(path: str, pipe: Connection, jobs: int) -> None:
     bell.connect("inproc://bell")
     rows: queue.SimpleQueue[list[tuple[str, str, bytes]]] = queue.SimpleQueue()
     stored: queue.SimpleQueue[list[tuple[str, str, bytes]]] = queue.SimpleQueue()
-    threading.Thread(target=_journal, args=(path, rows, stored, bell), daemon=True).start()
+    threading.Thread(target=_journal, args=(journal, rows, stored, bell), daemon=True).start()
     poller = zmq.Poller()
     for socket in (submits, reports, rung):
         poller.register(socket, zmq.POLLIN)
@@ -131,17 +133,22 @@ def _drain(socket: zmq.Socket[bytes]) -> list[bytes]:
     return frames
 
 
+def _opened(path: str) -> sqlite3.Connection:
+    """Open the journal, as durable as imgserve's."""
+    journal = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    journal.execute("PRAGMA journal_mode = WAL")
+    journal.execute("PRAGMA synchronous = FULL")
+    journal.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT, payload BLOB)")
+    return journal
+
+
 def _journal(
-    path: str,
+    journal: sqlite3.Connection,
     rows: queue.SimpleQueue[list[tuple[str, str, bytes]]],
     stored: queue.SimpleQueue[list[tuple[str, str, bytes]]],
     bell: zmq.Socket[bytes],
 ) -> None:
-    """Commit what has come, all at once, and say so: as durable as imgserve's journal."""
-    journal = sqlite3.connect(path, isolation_level=None)
-    journal.execute("PRAGMA journal_mode = WAL")
-    journal.execute("PRAGMA synchronous = FULL")
-    journal.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT, payload BLOB)")
+    """Commit what has come, all at once, and say so."""
     while True:
         batch = rows.get()
         while not rows.empty():

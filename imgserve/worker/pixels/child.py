@@ -14,13 +14,15 @@ from pathlib import Path
 
 import imgserve
 from imgserve.errors import ProtocolError
-from imgserve.worker.pixels.frames import HELLO, JOIN_LIMIT_BYTES, Reply, Request
+from imgserve.worker.pixels.frames import HELLO, Reply, Request
 from imgserve.worker.pixels.settings import PixelSettings
 
 log = logging.getLogger(__name__)
 
 # The kernel caps it at net.core.wmem_max; a frame larger than the buffer takes several turns.
 SOCKET_BUFFER_BYTES = 1024 * 1024
+# A thumbnail with its header: most replies come in one read.
+FIRST_READ_BYTES = 64 * 1024
 # Of the worker's environment a pixel process gets nothing else: it may hold secrets.
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH")
 # glibc would give the memory of each job back and fault it in again for the next: 7% of a 2 MP
@@ -122,9 +124,9 @@ class ChildProcess:
 
     async def _receive(self, asked: Request) -> tuple[Reply, bytes]:
         """Read one frame; most come in one piece, header and all."""
-        came = await self._read_some(JOIN_LIMIT_BYTES)
+        came = await self._read_some(FIRST_READ_BYTES)
         while len(came) < Reply.FORMAT.size:
-            came += await self._read_some(JOIN_LIMIT_BYTES)
+            came += await self._read_some(FIRST_READ_BYTES)
         reply = Reply.unpack(came[: Reply.FORMAT.size], asked=asked)
         pieces = [came[Reply.FORMAT.size :]]
         missing_bytes = reply.size_bytes - len(pieces[0])

@@ -25,9 +25,6 @@ from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels.settings import Text
 
 OK = 0
-# Up to this many bytes of data go out together with their header: one copy more is cheaper than a
-# second system call, which may wake the peer for the header alone.
-JOIN_LIMIT_BYTES = 64 * 1024
 DETAIL_LIMIT_BYTES = 2000  # one sentence; more is a process that misbehaves
 # The most that an encoder needs for a pixel (16-bit RGBA), and for headers, profile and chunks.
 RESULT_BYTES_PER_PIXEL = 8

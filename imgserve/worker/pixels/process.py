@@ -22,7 +22,6 @@ from imgserve.worker.pixels.decode import UNREADABLE
 from imgserve.worker.pixels.families import Fonts, load_fonts
 from imgserve.worker.pixels.frames import (
     DETAIL_LIMIT_BYTES,
-    JOIN_LIMIT_BYTES,
     OK,
     Reply,
     Request,
@@ -37,6 +36,9 @@ MEMORY_MARGIN_BYTES = 192 * 1024 * 1024
 # resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
 STACK_BYTES = 256 * 1024 * 1024
 EXIT_NO_SANDBOX = 3
+# Up to this many bytes of a result go out together with their header: one copy more is cheaper than
+# a second system call, which may wake the worker for the header alone.
+JOIN_LIMIT_BYTES = 64 * 1024
 
 
 def main(settings: PixelSettings, parent: int) -> int:
