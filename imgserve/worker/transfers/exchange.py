@@ -64,6 +64,8 @@ class Exchange:
     _lines_bytes: int = 0
     _head: list[bytes] = field(default_factory=list)
     _replies: list[int] = field(default_factory=list)
+    _reply_lines: list[bytes] = field(default_factory=list)
+    _reply_is_whole: bool = False
     _status: int = 0
     _refusal: str = ""
     _stopped: TransferFailed | None = None
@@ -86,6 +88,12 @@ class Exchange:
         """FTP's replies in order, to tell which of several commands was refused."""
         self._read_lines()
         return self._replies
+
+    @property
+    def reply_words(self) -> str:
+        """What FTP's latest reply says after its code, its lines joined; empty before any."""
+        self._read_lines()
+        return " ".join(line.decode("utf-8", "replace") for line in self._reply_lines)
 
     def prepare(self, curl: pycurl.Curl, base: Base) -> None:
         """Set every option on a handle that was reset.
@@ -150,6 +158,7 @@ class Exchange:
                 os_errno=curl.getinfo(pycurl.OS_ERRNO),
                 peer=self._peer(),
                 is_http=is_http,
+                words="" if is_http else self.reply_words,
             )
         )
 
@@ -181,11 +190,21 @@ class Exchange:
                 # A new response begins: after a redirect, or after 100 Continue.
                 self._status = int(line.split(maxsplit=2)[1])
                 self._head.clear()
-            elif line[:3].isdigit():
-                self._replies.append(int(line[:3]))
+            elif line[:3].isdigit() and line[3:4] in b" -\r\n":
+                self._take_reply_line(line)
             else:
                 self._head.append(line)
         self._lines.clear()
+
+    def _take_reply_line(self, line: bytes) -> None:
+        """Keep one line of an FTP reply: `530-words` are followed by more, `530 words` are not."""
+        code, words = int(line[:3]), line[4:].strip()
+        if not self._reply_lines or self._reply_is_whole:
+            self._reply_lines = []
+        self._reply_lines.append(words)
+        self._reply_is_whole = line[3:4] != b"-"
+        if self._reply_is_whole:
+            self._replies.append(code)
 
     def _opener(self, rules: AddressRules) -> Callable[..., socket.socket | int]:
         def open_socket(_purpose: int, peer: Any) -> socket.socket | int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -55,6 +56,15 @@ _DESTINATION: dict[Kind, type[CodedError]] = {
     Kind.TOO_LARGE: UploadFailed,
     Kind.FORBIDDEN: DestinationForbidden,
 }
+
+# How ProFTPD, Pure-FTPd, FileZilla, IIS and Serv-U say at login that a limit is reached.
+_TOO_MANY = re.compile(
+    r"too many|maximum|\blimit|no more|already (connected|logged)|connections? (allowed|exceeded)",
+    re.IGNORECASE,
+)
+
+# Of a peer's own words in a detail: a server's sentence, not its whole page.
+QUOTE_LIMIT_CHARS = 200
 
 # Trouble that may be gone at the next try. HTTP 5xx and FTP 4xx are added by their hundreds.
 _TRANSIENT_HTTP = frozenset({408, 425, 429})
@@ -114,8 +124,8 @@ class Facts:
     os_errno: int
     peer: str
     is_http: bool
-    # Set when curl resolved the host's name again and it was the resolver that had trouble.
-    name_may_resolve_later: bool = False
+    # What the peer itself said, where the protocol has words beside its codes.
+    words: str = ""
 
 
 def of_curl(facts: Facts) -> TransferFailed:
@@ -123,15 +133,34 @@ def of_curl(facts: Facts) -> TransferFailed:
     code = facts.code
     host = facts.peer.rpartition(":")[0]
     phrase = _TRANSIENT_CURL.get(code) or _LASTING_CURL.get(code) or f"the transfer failed ({code})"
-    retryable = code in _TRANSIENT_CURL or facts.name_may_resolve_later
+    retryable = code in _TRANSIENT_CURL
     if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR) and facts.os_errno:
         phrase = _CONNECT_ERRNO.get(facts.os_errno, phrase)
         retryable = retryable or facts.os_errno in _TRANSIENT_ERRNO
+    if refuses_connections(facts):
+        phrase, retryable = "{peer} takes no more connections", True
     detail = phrase.format(peer=facts.peer, host=host)
     if not facts.is_http and facts.status >= 400:
-        detail += f" (its reply: {facts.status})"
+        detail += f" (its reply: {quote_reply(facts.status, facts.words)})"
         retryable = retryable or facts.status < 500
     return TransferFailed(detail, retryable=retryable)
+
+
+def refuses_connections(facts: Facts) -> bool:
+    """Tell whether an FTP server has enough of our connections, by what it said.
+
+    421 closes the service (RFC 959). Servers that count at login say 530, as they do for a wrong
+    password; only their words tell the two apart.
+    """
+    if facts.is_http:
+        return False
+    return facts.status == 421 or (facts.status == 530 and bool(_TOO_MANY.search(facts.words)))
+
+
+def quote_reply(code: int, words: str) -> str:
+    """Give a peer's reply in its own words: printable, and no longer than a sentence."""
+    printable = "".join(char if char.isprintable() else " " for char in words)
+    return " ".join(f"{code} {printable}".split())[:QUOTE_LIMIT_CHARS]
 
 
 def of_status(status: int, retry_after_s: float | None = None) -> TransferFailed:

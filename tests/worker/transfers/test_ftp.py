@@ -69,6 +69,32 @@ def test_replies_of_the_fours_are_worth_a_retry(
     assert [file.name for file in ftp.root.iterdir()] == ["b.png"]
 
 
+def test_a_detail_quotes_the_servers_own_words(ftp: FtpServer) -> None:
+    """Whoever reads the detail need not guess what the server meant."""
+    ftp.refuse["STOR"] = "552 quota of\x1b shop exceeded"
+    with pytest.raises(UploadFailed, match=r"552 quota of shop exceeded"):
+        upload(Destination(ftp.url("/a.png")), BODY)
+
+
+@pytest.mark.parametrize(
+    ("reply", "retryable", "words"),
+    [
+        ("530 Sorry, the maximum number of clients is connected", True, "takes no more"),
+        ("421 Service not available", True, "takes no more"),
+        ("530 Login incorrect.", False, "refused the user name or password"),
+    ],
+)
+def test_a_full_server_is_no_wrong_password(
+    ftp: FtpServer, reply: str, retryable: bool, words: str
+) -> None:
+    """A limit of connections passes by itself; a password does not become right."""
+    ftp.refuse["PASS"] = reply
+    with pytest.raises(SourceUnreachable, match=words) as caught:
+        fetch(ftp.url("/a.png"))
+    assert caught.value.retryable is retryable
+    assert reply in str(caught.value.detail)
+
+
 def test_an_upload_refused_at_once_needs_no_cleaning_up(ftp: FtpServer) -> None:
     """Where nothing was stored, nothing is said to delete it."""
     ftp.refuse["STOR"] = "553 no"
