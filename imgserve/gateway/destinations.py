@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from imgserve.urls import MalformedUrl, parse_target
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ftp": 21, "ftps": 990, "file": 0}
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]|\*")
 
+# An encoded slash: one server takes it for a folder's end, another for a part of a name.
+_HIDDEN_SLASH = re.compile("%(25)*2f", re.IGNORECASE)
 _PLAIN_HOST = re.compile(r"[a-z0-9_.:-]+")
 
 
@@ -51,20 +55,20 @@ class Pattern:
     def permits(self, url: str) -> bool:
         """Tell whether a destination is within the pattern; one that cannot be judged is not."""
         try:
-            parts = urlsplit(url)
-            port = _port(parts)
-        except ValueError:
+            target = parse_target(url)
+        except MalformedUrl:
             return False
-        host, path = (parts.hostname or "").lower(), unquote(parts.path)
-        if parts.scheme == "file":
+        host, path = target.host.strip("[]"), unquote(target.path)
+        port = DEFAULT_PORTS.get(target.scheme, 0) if target.port is None else target.port
+        if target.scheme == "file":
             host = ""  # localhost or nothing: the request's checks refuse all else
         elif not _PLAIN_HOST.fullmatch(host):
-            return False  # libcurl would undo what is encoded in it
+            return False
         # Servers undo percent-encoding, some of them twice, and take a backslash for a slash.
-        if _climbs(path) or _climbs(unquote(path)):
+        if _HIDDEN_SLASH.search(target.path) or _climbs(path) or _climbs(unquote(path)):
             return False
         return (
-            (parts.scheme, port) == (self.scheme, self.port)
+            (target.scheme, port) == (self.scheme, self.port)
             and self._permits_host(host)
             and self._permits_path(path)
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgserve.gateway.destinations import Pattern
+from imgserve.urls import parse_target
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,11 @@ def test_what_is_within_a_pattern_is_permitted(pattern, url):
         ("https://*.cdn.net/", "https://evil.org%23.cdn.net/"),
         ("https://*.cdn.net/", "https://evil.org\\.cdn.net/"),
         ("https://cdn.net/", "https://cdn.net:port/"),
+        ("ftp://ftp.net/shop/", "ftp://ftp.net/shop/x.png?/../../secret/victim.png"),
+        ("ftp://ftp.net/shop/", "ftp://ftp.net/shop/?/%2e%2e/../victim.png"),
+        ("ftp://ftp.net/shop/", "ftp://ftp.net/shop%2Fx.png"),
+        ("ftp://ftp.net/shop/", "ftp://ftp.net/shop/x%252Fy.png"),
+        ("file:///srv/out", "file:///srv/out/a?/../../b.png"),
         ("file:///srv/out", "file:///srv/output/a"),
         ("file:///srv/out", "file:///srv/out/../a"),
     ],
@@ -71,3 +81,21 @@ def test_a_pattern_that_is_none_is_refused(pattern):
     """When the file is read, not when it fails to match."""
     with pytest.raises(ValueError, match=r"."):
         Pattern.parse(pattern)
+
+
+def whole(pieces):
+    """Paths from pieces that servers and parsers read in different ways."""
+    return st.lists(st.sampled_from(pieces), max_size=8).map("".join)
+
+
+PIECES = ["/", "..", ".", "?", "#", ";", "%2e", "%2f", "%5c", "\\", "%25", "a", "shop", ":", "@"]
+
+
+@given(whole(PIECES), st.sampled_from(["ftp", "file"]))
+def test_a_permitted_path_lies_under_the_prefix_where_the_server_looks(path, scheme):
+    """The path that the worker sends, read as a server reads it, stays in the token's folder."""
+    host = "ftp.net" if scheme == "ftp" else ""
+    url = f"{scheme}://{host}/shop/{path}"
+    if Pattern.parse(f"{scheme}://{host}/shop/").permits(url):
+        seen = parse_target(url).path_bytes.decode()
+        assert f"{posixpath.normpath(seen)}/".startswith("/shop/")
