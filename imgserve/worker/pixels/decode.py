@@ -6,13 +6,19 @@ import io
 import struct
 import warnings
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from imgserve.errors import PixelsFailed, SourceTooManyPixels
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.exif import orientation_in
 from imgserve.worker.pixels.jpeg import count_scans
+from imgserve.worker.pixels.repair import PROFILE_LIMIT_BYTES, png_without_faults
 from imgserve.worker.pixels.settings import PixelSettings
+
+GREY, RGB = 0, 2  # PNG, third edition, 11.2.1: colour types
+PngImagePlugin.MAX_TEXT_CHUNK = PROFILE_LIMIT_BYTES  # of iCCP too; text is left out
 
 FORMATS = {ImageKind.PNG: "PNG", ImageKind.GIF: "GIF", ImageKind.JPEG: "JPEG"}
 
@@ -40,6 +46,8 @@ def open_source(data: bytes, kind: ImageKind, settings: PixelSettings) -> Image.
     """
     if kind is ImageKind.JPEG:
         require_few_scans(data, settings.jpeg_scan_limit)
+    elif kind is ImageKind.PNG:
+        data = png_without_faults(data)
     with warnings.catch_warnings():
         # Pillow only warns between its limit and twice that.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -52,7 +60,23 @@ def open_source(data: bytes, kind: ImageKind, settings: PixelSettings) -> Image.
             raise PixelsFailed(f"the source is not a readable {FORMATS[kind]}") from exc
     if source.width * source.height > settings.source_limit_pixels:
         raise too_many_pixels(settings)
+    if isinstance(source, JpegImageFile):
+        # By default 64 KiB at a time: libjpeg cannot suspend in arithmetic-coded data.
+        source.decodermaxblock = max(len(data), source.decodermaxblock)
+    elif isinstance(source, PngImageFile):
+        scale_transparent_grey(source, data)
     return source
+
+
+def scale_transparent_grey(source: PngImageFile, data: bytes) -> None:
+    """Bring tRNS to the scale of the samples: Pillow spreads 1, 2 and 4 bits over 8, but not it."""
+    depth, color_type = data[24], data[25]
+    value = source.info.get("transparency")
+    if color_type == GREY and depth < 8 and isinstance(value, int):
+        source.info["transparency"] = (value & (2**depth - 1)) * 255 // (2**depth - 1)
+    elif color_type == RGB and depth == 16 and isinstance(value, tuple):
+        # Pillow keeps the upper 8 bits of the samples.
+        source.info["transparency"] = tuple(sample >> 8 for sample in value)
 
 
 def too_many_pixels(settings: PixelSettings) -> SourceTooManyPixels:

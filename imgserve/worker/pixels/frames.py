@@ -117,8 +117,10 @@ class Reply:
     height_px: int
     seconds: float
     size_bytes: int
+    # The process asks to be replaced: it takes no further request.
+    retiring: bool = False
 
-    FORMAT = struct.Struct("!HBIIdQ")
+    FORMAT = struct.Struct("!HBIIdQ?")
 
     def pack(self) -> bytes:
         """Make the header."""
@@ -129,6 +131,7 @@ class Reply:
             self.height_px,
             self.seconds,
             self.size_bytes,
+            self.retiring,
         )
 
     @classmethod
@@ -138,7 +141,7 @@ class Reply:
         Raises:
             ProtocolError: when the reply cannot be one to `asked`.
         """
-        status, kind, width, height, seconds, size = cls.FORMAT.unpack(header)
+        status, kind, width, height, seconds, size, retiring = cls.FORMAT.unpack(header)
         if status == OK:
             sizes_fit = (width, height) == (asked.width_px, asked.height_px)
             pixels = asked.width_px * asked.height_px
@@ -154,6 +157,7 @@ class Reply:
             height_px=height,
             seconds=seconds,
             size_bytes=size,
+            retiring=retiring,
         )
 
     @classmethod

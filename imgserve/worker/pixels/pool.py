@@ -290,6 +290,9 @@ class PixelPool:
                 self._busy -= 1
                 self._give_back_memory(job)
             _settle(job, _outcome(reply, data))
+            if reply.retiring:
+                log.info("pixel process %d is replaced: it has grown or failed", child.pid)
+                return
 
     async def _next_job(self, child: ChildProcess) -> PixelJob | None:
         taker = self._queue.take()

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from imgserve.errors import CodedError, ConfigError, PixelsFailed
 from imgserve.worker.pixels import sandbox
@@ -35,6 +35,9 @@ PR_SET_PDEATHSIG = 1
 MEMORY_MARGIN_BYTES = 192 * 1024 * 1024
 # resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
 STACK_BYTES = 256 * 1024 * 1024
+# A process that keeps more than this after a job is replaced: it holds memory that others need, and
+# a fresh one is the same for every job. A large photo leaves 64 MB (child.py).
+GROWTH_LIMIT_BYTES = 160 * 1024 * 1024
 EXIT_NO_SANDBOX = 3
 # Up to this many bytes of a result go out together with their header: one copy more is cheaper than
 # a second system call, which may wake the worker for the header alone.
@@ -52,8 +55,8 @@ def main(settings: PixelSettings, parent: int) -> int:
     threading.stack_size(STACK_BYTES)
     tools = Tools(settings, load_fonts(settings.font_dirs))
     warm_up(tools)
-    # Read now: a locked process cannot.
-    own_bytes = address_space_bytes() + STACK_BYTES + MEMORY_MARGIN_BYTES
+    # Opened now: a locked process cannot.
+    memory = AddressSpace(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
     try:
         report = sandbox.lock(
             memory_limit_bytes=settings.memory_limit_bytes,
@@ -65,7 +68,7 @@ def main(settings: PixelSettings, parent: int) -> int:
         return EXIT_NO_SANDBOX
     tools = with_readable_fonts(tools, report)
     hello = json.dumps(report).encode()
-    server = threading.Thread(target=serve, args=(link, tools, hello, own_bytes), name="pixels")
+    server = threading.Thread(target=serve, args=(link, tools, hello, memory), name="pixels")
     server.start()
     server.join()
     return 0
@@ -88,19 +91,39 @@ def die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(link: socket.socket, tools: Tools, hello: bytes, own_bytes: int) -> None:
-    """Say hello, then answer one request after the other until the stream ends."""
+@dataclass(slots=True)
+class AddressSpace:
+    """The address space of this process, read through a descriptor that outlives the lock."""
+
+    descriptor: int
+
+    def size_bytes(self) -> int:
+        """Return what the process holds now, the allocator's leftovers included."""
+        pages = os.pread(self.descriptor, 32, 0).split()[0]
+        return int(pages) * resource.getpagesize()
+
+
+def serve(link: socket.socket, tools: Tools, hello: bytes, memory: AddressSpace) -> None:
+    """Send hello, then answer one request after the other until the stream ends.
+
+    A job's limit counts from what the process holds when the job begins. Counted from the start of
+    the process, what the allocator kept of one large job would be missing in every later one: font
+    files fail to map then, and resvg leaves out the text.
+    """
     send(link, Reply.hello(hello), hello)
+    fresh_bytes = memory.size_bytes()
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
         asked = Request.unpack(header)
         data = link.recv(asked.size_bytes, socket.MSG_WAITALL) if asked.size_bytes else b""
         if len(data) < asked.size_bytes:
             return
         limit_cpu(tools.settings)
-        limit_memory(own_bytes + asked.memory_bytes)
+        held_bytes = memory.size_bytes()
+        limit_memory(held_bytes + MEMORY_MARGIN_BYTES + asked.memory_bytes)
         started_s = time.perf_counter()
-        status, result = perform(data, asked, tools)
+        status, result, broken = perform(data, asked, tools)
         del data
+        grown_bytes = memory.size_bytes() - fresh_bytes
         reply = Reply(
             status=status,
             kind=result_kind(asked),
@@ -108,18 +131,25 @@ def serve(link: socket.socket, tools: Tools, hello: bytes, own_bytes: int) -> No
             height_px=asked.height_px,
             seconds=time.perf_counter() - started_s,
             size_bytes=len(result),
+            retiring=broken or grown_bytes > GROWTH_LIMIT_BYTES,
         )
         send(link, reply, result)
 
 
-def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes]:
-    """Do the job; turn each failure into a code and a sentence."""
+def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes, bool]:
+    """Do the job; turn each failure into a code and a sentence.
+
+    Returns: status, result or sentence, and whether the process may be left in a bad state.
+    """
+    broken = False
     try:
         operation = OPERATIONS[asked.operation]
-        return OK, operation(data, asked, tools)
+        return OK, operation(data, asked, tools), broken
     except CodedError as exc:
-        return exc.code, detail_bytes(exc.detail)
+        return exc.code, detail_bytes(exc.detail), broken
     except MemoryError:
+        # Libraries keep what a failed allocation left half made.
+        broken = True
         limit_mb = asked.memory_bytes // 1_000_000
         detail = f"the image needs more than the {limit_mb} MB of memory allowed"
     except UNREADABLE as exc:
@@ -128,7 +158,8 @@ def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes]:
         # A fault of this program, not of the image; still only this job may suffer from it.
         sys.excepthook(type(exc), exc, exc.__traceback__)
         detail = f"the image could not be processed: {type(exc).__name__}"
-    return PixelsFailed.code, detail_bytes(detail)
+        broken = True
+    return PixelsFailed.code, detail_bytes(detail), broken
 
 
 def detail_bytes(detail: str) -> bytes:
@@ -147,12 +178,6 @@ def limit_memory(size_bytes: int) -> None:
     """Let the next job take so much address space, all else in the process included."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (min(size_bytes, hard), hard))
-
-
-def address_space_bytes() -> int:
-    """Return the address space that this process has."""
-    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
-        return int(statm.read().split()[0]) * resource.getpagesize()
 
 
 def send(link: socket.socket, reply: Reply, data: bytes) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from PIL import Image
 
-from imgserve.errors import SourceTooSmall
+from imgserve.errors import PixelsFailed, SourceTooSmall
+from imgserve.request import ImageKind
 from imgserve.worker.pixels.decode import open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.geometry import Box, Size, cover_box, stored_box, turned
 from imgserve.worker.pixels.modes import color_to_rgb, resampling_mode
+from imgserve.worker.pixels.repair import jpeg_endings, jpeg_lacks_its_end
 from imgserve.worker.pixels.settings import PixelSettings
 
 # EXIF orientation: what to do with the pixels as stored to see them as meant.
@@ -44,6 +46,26 @@ def resize(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
         SourceTooManyPixels: when it is over the limit.
         PixelsFailed: when it cannot be decoded.
     """
+    if asked.kind is ImageKind.JPEG and jpeg_lacks_its_end(data):
+        return resize_without_end(data, asked, settings)
+    return resize_whole(data, asked, settings)
+
+
+def resize_without_end(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+    """Resize a JPEG that lacks its end marker, if every pixel is there.
+
+    Raises:
+        PixelsFailed: when pixels are missing: what follows the data then changes the picture.
+    """
+    whole, filled = jpeg_endings(data)
+    result = resize_whole(whole, asked, settings)
+    if result != resize_whole(filled, asked, settings):
+        raise PixelsFailed("the JPEG is truncated: its last pixels are missing")
+    return result
+
+
+def resize_whole(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+    """Do the work of `resize` on a file that is whole."""
     result = Size(asked.width_px, asked.height_px)
     source = open_source(data, asked.kind, settings)
     orientation = orientation_of(source)
@@ -51,8 +73,10 @@ def resize(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
     require_downscaling(shown, result)
     box = stored_box(cover_box(shown, result), shown, orientation)
     stored_result = turned(result, orientation)
-    box = shrink_on_load(source, box, stored_result)
+    box, whole = shrink_on_load(source, box, stored_result)
     image, info = resampling_mode(source), source.info
+    if image.size != whole:
+        image = image.crop((0, 0, *whole))
     # Each copy that is let go is 4 bytes a pixel: 400 MB for the largest pictures.
     del source
     mode = image.mode
@@ -74,21 +98,34 @@ def require_downscaling(shown: Size, result: Size) -> None:
         )
 
 
-def shrink_on_load(source: Image.Image, box: Box, result: Size) -> Box:
+def shrink_on_load(source: Image.Image, box: Box, result: Size) -> tuple[Box, Size]:
     """Have libjpeg decode at 1/2, 1/4 or 1/8 where that leaves enough, and scale the box.
 
     libjpeg leaves the high frequencies out of the inverse DCT, so that most of the decoding that
     would be thrown away is never done. Other formats load whole.
+
+    Returns:
+        The box in the picture as it will load, and that picture's size without the last column
+        and row where they lie partly outside of the source: the encoder's padding shines through.
     """
     width, height = source.size
     drafted = source.draft(
         source.mode, (result.width_px * SHRINK_GAP, result.height_px * SHRINK_GAP)
     )
     if drafted is None:
-        return box
+        return box, Size(width, height)
     _, (_, _, drafted_width, drafted_height) = drafted
     across, down = drafted_width / width, drafted_height / height
-    return Box(box.left * across, box.top * down, box.right * across, box.bottom * down)
+    whole = Size(int(drafted_width), int(drafted_height))
+    return (
+        Box(
+            box.left * across,
+            box.top * down,
+            min(box.right * across, whole.width_px),
+            min(box.bottom * down, whole.height_px),
+        ),
+        whole,
+    )
 
 
 def resample(image: Image.Image, result: Size, box: Box, mode: str) -> Image.Image:

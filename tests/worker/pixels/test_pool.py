@@ -338,10 +338,12 @@ def test_memory_limit():
 
     async def scenario() -> None:
         async with pool_of(1, memory_limit_bytes=700 * 1024 * 1024) as pool:
+            (failed,) = pool.pids
             large = images.encode(images.Image.new("RGBA", (9000, 9000)), "PNG", compress_level=1)
             with pytest.raises((PixelsFailed, PixelProcessDied)):
                 await pool.resize(large, kind=ImageKind.PNG, width_px=8, height_px=8)
             assert (await small(pool)).width_px == 8
+            assert failed not in pool.pids, "what a failed allocation left may be half made"
 
     asyncio.run(scenario())
 
@@ -444,3 +446,27 @@ for test in (
     test()
     assert descriptors() == before, f"{test.__name__} left {descriptors() - before} open"
 """
+
+
+TEXT_SVG = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="30">'
+    b'<text x="5" y="20" font-size="16">Text</text></svg>'
+)
+
+
+def test_a_worn_process_draws_what_a_fresh_one_draws() -> None:
+    """What one large job leaves in the allocator takes nothing from the next: no text vanishes."""
+
+    async def scenario() -> None:
+        many = b"<path d='M0 0 L1 1'/>" * 300_000
+        large = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">' + many + b"</svg>"
+        async with pool_of(1) as pool:
+            fresh = await pool.rasterize(TEXT_SVG, width_px=90, height_px=30)
+            (worn,) = pool.pids
+            await pool.rasterize(large, width_px=9, height_px=9)
+            for _ in range(3):
+                again = await pool.rasterize(TEXT_SVG, width_px=90, height_px=30)
+                assert again.data == fresh.data
+            assert worn not in pool.pids, "a process that has grown so much is replaced"
+
+    asyncio.run(scenario())
