@@ -13,7 +13,6 @@ import zmq
 
 from imgserve.errors import ConfigError, ProtocolError
 from imgserve.protocol.codec import (
-    FRAME_LIMIT_BYTES,
     JOBS,
     decode_event,
     topic_prefix,
@@ -22,7 +21,7 @@ from imgserve.protocol.connection import Connection
 from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.jobs import JobsMessage
 from imgserve.protocol.keys import KeySource, PeerKey, Role
-from imgserve.protocol.sockets import readable, receive, secure_peer
+from imgserve.protocol.sockets import new_socket, readable, receive, secure_peer
 
 log = logging.getLogger(__name__)
 
@@ -116,15 +115,12 @@ class Link:
         await asyncio.to_thread(self._context.term)
 
     def _connect(self, connection: Connection, key: PeerKey | None) -> None:
-        sub, push = self._context.socket(zmq.SUB), self._context.socket(zmq.PUSH)
+        sub = new_socket(self._context, zmq.SUB, high_water_mark=RECEIVE_MARK)
+        push = new_socket(self._context, zmq.PUSH, high_water_mark=SEND_MARK)
         for socket in (sub, push):
-            socket.linger = 0
-            socket.maxmsgsize = FRAME_LIMIT_BYTES
-            socket.tcp_keepalive = 1
             secure_peer(socket, key)
             socket.reconnect_ivl = 50
             socket.reconnect_ivl_max = 1000
-        sub.rcvhwm, push.sndhwm = RECEIVE_MARK, SEND_MARK
         # The own topic first: whoever hears a beat then knows that both subscriptions are in place.
         sub.subscribe(topic_prefix(self._submitter))
         sub.subscribe(topic_prefix(BEAT_TOPIC))

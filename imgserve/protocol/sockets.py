@@ -14,7 +14,8 @@ HIGH_WATER_MARK: Final = 10_000
 """Frames in a pipe before its sender blocks (PUSH) or drops (PUB): a few MB of envelopes."""
 
 HANDSHAKE_MS: Final = 5_000
-"""A peer that connects and says nothing is dropped after this (libzmq's default is 30 s)."""
+"""A silent peer is dropped after this (libzmq's default is 30 s). One that a ZAP handler refuses by
+status 300 connects again after it."""
 
 KEEPALIVE_IDLE_S: Final = 30
 
@@ -71,8 +72,6 @@ def secure_peer(socket: zmq.Socket[bytes], key: PeerKey | None) -> None:
     socket.setsockopt(zmq.CURVE_PUBLICKEY, key.public.encode())
     socket.setsockopt(zmq.CURVE_SECRETKEY, key.secret.encode())
     socket.setsockopt(zmq.CURVE_SERVERKEY, key.server.encode())
-    # A refusal by status 300 is silent: without this the peer would wait for 30 s.
-    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
 
 
 def secure_server(socket: zmq.Socket[bytes], key: ServerKey | None, domain: Domain) -> None:

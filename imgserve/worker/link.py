@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import zmq
 
 from imgserve.errors import ProtocolError
-from imgserve.protocol.codec import FRAME_LIMIT_BYTES, LANE, REPORTS, decode_event, topic_prefix
+from imgserve.protocol.codec import LANE, REPORTS, decode_event, topic_prefix
 from imgserve.protocol.connection import Connection
 from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.keys import PeerKey
 from imgserve.protocol.lane import LaneMessage
 from imgserve.protocol.reports import ReportsMessage
-from imgserve.protocol.sockets import readable, receive, secure_peer
+from imgserve.protocol.sockets import new_socket, readable, receive, secure_peer
 from imgserve.worker.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -108,13 +108,9 @@ class Link:
             self._reports.linger = LAST_WORDS_MS
 
     def _open(self, kind: int) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
+        socket = new_socket(self._context, kind, high_water_mark=HIGH_WATER_MESSAGES)
         self._exits.callback(socket.close)
         secure_peer(socket, self._key)
-        socket.linger = 0
-        socket.set_hwm(HIGH_WATER_MESSAGES)
-        socket.setsockopt(zmq.MAXMSGSIZE, FRAME_LIMIT_BYTES)
-        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         return socket
 
     def _listen(self, socket: zmq.Socket[bytes], handle: Callable[[bytes], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -39,6 +40,10 @@ _SYSTEM_CERTIFICATES = (
 )
 
 
+# A header may be called HTTP/x, so the version and the status make the line (RFC 9112, 4).
+_STATUS_LINE = re.compile(rb"HTTP/\d(?:\.\d)? +(\d{3})\b")
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One transfer.
@@ -54,6 +59,8 @@ class Exchange:
     # Of the body; curl refuses an announced size before the first byte.
     limit_bytes: int = 0
     retry_after_s: float | None = None
+    # Of the body, as far as curl handed it to the kernel.
+    sent_bytes: int = 0
     effective_url: str = ""
     # Absolute, as curl understands it; curl itself follows none.
     redirect_url: str = ""
@@ -132,6 +139,7 @@ class Exchange:
         except pycurl.error:  # of a URL that curl cannot even repeat
             self.effective_url = self.target.url
         self.redirect_url = curl.getinfo(pycurl.REDIRECT_URL) or ""
+        self.sent_bytes = int(curl.getinfo(pycurl.SIZE_UPLOAD_T))
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
 
     def explain(self, curl: pycurl.Curl, exc: pycurl.error) -> TransferFailed:
@@ -144,7 +152,7 @@ class Exchange:
             self._stopped.retry_after_s = self.retry_after_s
             return self._stopped
         if code == pycurl.E_FILESIZE_EXCEEDED:
-            if is_http and self.status != 200:
+            if is_http and not 200 <= self.status < 300:
                 # An error page over the limit; the error is what matters.
                 return trouble.of_status(self.status, self.retry_after_s)
             announced = self.headers.get("content-length", "")
@@ -186,9 +194,9 @@ class Exchange:
 
     def _read_lines(self) -> None:
         for line in self._lines:
-            if line.startswith(b"HTTP/"):
+            if begins := _STATUS_LINE.match(line):
                 # A new response begins: after a redirect, or after 100 Continue.
-                self._status = int(line.split(maxsplit=2)[1])
+                self._status = int(begins[1])
                 self._head.clear()
             elif line[:3].isdigit() and line[3:4] in b" -\r\n":
                 self._take_reply_line(line)

@@ -18,6 +18,8 @@ from imgserve.worker.transfers.trouble import TransferFailed
 from imgserve.worker.transfers.urls import Target, parse_target
 from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web
 
+# With these the body is the whole source (RFC 9110, 15.3.1 and 15.3.4).
+WHOLE = frozenset({200, 203})
 # An error page this long is read to its end, which keeps the connection; a longer one is cut.
 _ERROR_PAGE_LIMIT_BYTES = 64 * 1024
 
@@ -32,7 +34,7 @@ class HttpTransfer:
         self._post = FormPost(settings, self._web)
 
     async def fetch(self, source: Target, inbox: Inbox) -> None:
-        """GET a source into the inbox; only 200 is success.
+        """GET a source into the inbox; 200 is success, and 203, its copy by a proxy.
 
         Redirects are followed here and not by curl, so that each hop passes every check that a
         client's own URL passes.
@@ -44,7 +46,7 @@ class HttpTransfer:
         target = source
         for _ in range(self._settings.max_redirects + 1):
             exchange = await self._get(target, inbox, deadline_s - time.monotonic())
-            if exchange.status == 200:
+            if exchange.status in WHOLE:
                 return
             if not exchange.redirect_url:
                 raise trouble.of_status(exchange.status, exchange.retry_after_s)
@@ -58,7 +60,7 @@ class HttpTransfer:
         def take(exchange: Exchange, chunk: bytes) -> None:
             nonlocal discarded_bytes, wanted
             if wanted is None:  # the status stands before the first byte of the body
-                wanted = exchange.status == 200
+                wanted = exchange.status in WHOLE
             if wanted:
                 inbox.feed(chunk)
                 return

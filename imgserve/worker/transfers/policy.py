@@ -48,6 +48,25 @@ _DENIED_BY_DEFAULT: tuple[tuple[Network, str], ...] = tuple(
         ("3fff::/20", "a reserved"),
     )
 )
+# Services of the host itself, inside ranges that are otherwise open: credentials and start-up
+# scripts of the machine. 169.254.169.254 and its neighbours are link-local, above.
+_HOST_SERVICES: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(network), kind)
+    for network, kind in (
+        # AWS, "Use the Instance Metadata Service": metadata, DNS and time over IPv6.
+        ("fd00:ec2::254/128", "a cloud metadata"),
+        ("fd00:ec2::253/128", "a cloud resolver"),
+        ("fd00:ec2::123/128", "a cloud time"),
+        # AWS, "Amazon ECS task metadata endpoint" and "EKS Pod Identity": credentials over IPv6.
+        ("fd00:ec2::23/128", "a cloud credentials"),
+        # Google Cloud, "About VM metadata": IPv6-only instances.
+        ("fd20:ce::254/128", "a cloud metadata"),
+        # Microsoft, "What is IP address 168.63.129.16?": WireServer, which holds secrets.
+        ("168.63.129.16/32", "a cloud host"),
+        # Scaleway, "Instance metadata API": over IPv6.
+        ("fd00:42::42/128", "a cloud metadata"),
+    )
+)
 # All other IPv6 space is reserved: not yet given out, or local to a translator.
 _IPV6_IN_USE = (ip_network("2000::/3"), ip_network("fc00::/7"))
 
@@ -112,7 +131,7 @@ def judge(address: str, rules: AddressRules) -> str:
 def _denied_kind(address: Address, allow: tuple[Network, ...]) -> str:
     if any(address in network for network in allow):
         return ""
-    for network, kind in _DENIED_BY_DEFAULT:
+    for network, kind in _DENIED_BY_DEFAULT + _HOST_SERVICES:
         if address in network:
             return kind
     if address.version == 6 and not any(address in network for network in _IPV6_IN_USE):

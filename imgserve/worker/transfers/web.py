@@ -25,6 +25,7 @@ class Answer:
     page: bytes
     charset: str
     retry_after_s: float | None
+    sent_bytes: int
 
     @property
     def ok(self) -> bool:
@@ -50,9 +51,9 @@ class Web:
         """Send a body and read the answer, whatever its status.
 
         Raises:
-            TransferFailed: there was no answer.
+            TransferFailed: there was no answer, or one of success before the whole body was sent.
         """
-        return await self._ask(
+        answer = await self._ask(
             target,
             # From memory, without a callback: curl itself rewinds when a kept connection turns
             # out to be dead.
@@ -62,6 +63,12 @@ class Web:
             # Expect would cost a round trip, or a second with servers that do not know it.
             (pycurl.HTTPHEADER, [f"Content-Type: {content_type}", "Expect:"]),
         )
+        if answer.ok and answer.sent_bytes < len(body):
+            progress = f"{answer.sent_bytes} of {len(body)} bytes"
+            raise TransferFailed(
+                f"the server answered {answer.status} after {progress}", retryable=True
+            )
+        return answer
 
     async def get(self, target: Target) -> Answer:
         """Read a page, whatever its status.
@@ -99,6 +106,7 @@ class Web:
             bytes(page),
             _charset(exchange.headers.get("content-type", "")) if page else "",
             exchange.retry_after_s,
+            exchange.sent_bytes,
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 from imgserve.errors import SourceTooLarge, SourceUnreachable, UploadFailed
 from imgserve.request import Destination
 from imgserve.worker.transfers import Transfers
+from tests.support.hostile_servers import HostileServer, Peer
 from tests.support.http_server import HttpServer, Reply
 from tests.support.tls import Certificate
 from tests.worker.transfers.running import OPEN, fetch, upload
@@ -29,6 +30,35 @@ def test_transient_statuses_are_worth_a_retry(server: HttpServer, status: int) -
     for error in (fetching.value, uploading.value):
         assert error.retryable
         assert error.retry_after_s == 7
+
+
+def test_a_copy_by_a_proxy_is_a_source(server: HttpServer) -> None:
+    """203 comes with the whole picture."""
+    server.script["/a.png"] = [Reply(203, {}, b"picture")]
+    assert fetch(server.url("/a.png")) == b"picture"
+
+
+def test_a_header_whose_name_begins_like_a_status_line_is_a_header(server: HttpServer) -> None:
+    """Only a version and a status make a status line."""
+    server.script["/a.png"] = [Reply(200, {"HTTP/x": "y", "HTTP/1.1x": "2"}, b"picture")]
+    assert fetch(server.url("/a.png")) == b"picture"
+
+
+def test_success_before_the_whole_body_is_no_success() -> None:
+    """A server that answers in the middle of an upload has not got the picture."""
+
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.connection.recv(65_536)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        peer.wait(1)
+
+    with (
+        HostileServer(behave) as server,
+        pytest.raises(UploadFailed, match="of 40000000") as caught,
+    ):
+        upload(Destination(server.url("/a.png")), bytes(40_000_000))
+    assert caught.value.retryable
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 401, 403, 404, 410])
