@@ -49,6 +49,8 @@ class FtpServer:
         self.refuse: dict[str, str] = {}
         # Names (last parts of paths) that STOR refuses.
         self.refuse_names: set[str] = set()
+        # The same by shell patterns, as servers are configured.
+        self.refuse_patterns: list[str] = []
         # Replies, by their code, that are never sent.
         self.withheld: set[str] = set()
         self.overwrites = overwrites
@@ -102,7 +104,8 @@ class FtpServer:
         path = Path(argument)
         if command == "RNTO" and not self.overwrites and path.exists():
             return "553 the file exists"
-        if command == "STOR" and path.name in self.refuse_names:
+        refused = path.name in self.refuse_names or any(map(path.match, self.refuse_patterns))
+        if command == "STOR" and refused:
             return "553 this name is refused"
         return self.refuse.get(command)
 

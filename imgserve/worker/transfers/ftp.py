@@ -20,6 +20,11 @@ _FTP = pycurl.PROTO_FTP | pycurl.PROTO_FTPS
 _CREATE_DIR_RETRY = 2
 _RNFR_ACCEPTED = 350
 _STOR_ACCEPTED = frozenset({125, 150})
+# With these a server may mean the name and not the file (RFC 959: syntax, parameter, no such file
+# or no access, name not allowed). 552 is a quota: another name changes nothing.
+_NAME_REFUSED = frozenset({501, 504, 550, 553})
+# Servers that are remembered for storing directly; strangers name servers.
+_DIRECT_LIMIT = 1000
 # One more command after a failure must not double the time that the failure took.
 _CLEAN_UP_TIMEOUT_MS = 5000
 
@@ -30,6 +35,8 @@ class FtpTransfer:
     def __init__(self, settings: TransferSettings, threads: CurlThreads) -> None:
         self._settings = settings
         self._threads = threads
+        # Servers where a temporary name is of no use: it is refused, or cannot be renamed.
+        self._direct: set[str] = set()
 
     async def fetch(self, source: Target, inbox: Inbox) -> None:
         """Fetch a source into the inbox.
@@ -51,7 +58,7 @@ class FtpTransfer:
         if not name or any(byte < 0x20 or byte == 0x7F for byte in name):
             raise TransferFailed("the URL names no file")
         common = self._common(parcel.target, self._settings.upload_timeout_s)
-        upload = _Upload(parcel.target, common, name, parcel.body)
+        upload = _Upload(parcel.target, common, name, parcel.body, self._direct)
         await self._threads.run(parcel.target, upload.work)
 
     def _common(self, target: Target, timeout_s: float) -> tuple[Option, ...]:
@@ -71,24 +78,56 @@ class _Upload:
     """The steps of one upload, all in one thread over one connection."""
 
     def __init__(
-        self, target: Target, common: tuple[Option, ...], name: bytes, body: bytes
+        self,
+        target: Target,
+        common: tuple[Option, ...],
+        name: bytes,
+        body: bytes,
+        direct: set[str],
     ) -> None:
         self._target = target
+        self._direct = direct
         self._common = common
         self._name = name
         self._body = body
         # Whether a temporary file may be there: else there is nothing to connect again for.
         self._began = False
+        self._last_reply = 0
         self._temporary = f".imgserve-{secrets.token_hex(8)}.part"
 
     def work(self, session: Session) -> None:
+        """Store and rename, or store at once where the server allows nothing else."""
+        if self._target.endpoint in self._direct:
+            self._store(session, self._target)
+            return
         try:
-            self._store(session, self._sibling(self._temporary))
-            self._rename(session)
+            if self._store_beside(session):
+                self._rename(session)
         except TransferFailed:
             if self._began:
                 self._clean_up(session)
             raise
+
+    def _store_beside(self, session: Session) -> bool:
+        """Store under the temporary name; return whether that name was taken.
+
+        Servers refuse names by patterns, such as ProFTPD's PathDenyFilter and vsftpd's deny_file.
+        """
+        try:
+            self._store(session, self._sibling(self._temporary))
+        except TransferFailed as failure:
+            if self._began or failure.retryable or self._last_reply not in _NAME_REFUSED:
+                raise
+        else:
+            return True
+        self._store(session, self._target)  # a refusal of this one is the one to report
+        self._remember_direct()
+        return False
+
+    def _remember_direct(self) -> None:
+        if len(self._direct) >= _DIRECT_LIMIT:
+            self._direct.clear()  # each is found out again by one upload
+        self._direct.add(self._target.endpoint)
 
     def _rename(self, session: Session) -> None:
         """Move the file to its name.
@@ -110,6 +149,8 @@ class _Upload:
             session.run(self._command([b"*DELE " + self._name, *rename]))
         else:
             self._store(session, self._target)
+            # The name that is left over here may be one that cannot be deleted either.
+            self._remember_direct()
             self._clean_up(session)
 
     def _store(self, session: Session, target: Target) -> None:
@@ -141,6 +182,7 @@ class _Upload:
             session.run(exchange)
         finally:
             self._began |= not _STOR_ACCEPTED.isdisjoint(exchange.replies)
+            self._last_reply = exchange.replies[-1] if exchange.replies else 0
 
     def _command(self, commands: list[bytes], *more: Option) -> Exchange:
         """Make an exchange that enters the folder and then says only these commands."""

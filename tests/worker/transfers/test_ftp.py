@@ -55,6 +55,47 @@ def test_a_server_that_does_not_rename_is_served(ftp: FtpServer) -> None:
     assert len(list(ftp.root.iterdir())) == 1
 
 
+def test_a_server_that_refuses_temporary_names_is_served(ftp: FtpServer) -> None:
+    """Where a pattern forbids such names the file is stored under its own, from then on at once."""
+    ftp.refuse_patterns.append("*.part")
+
+    async def run() -> None:
+        async with Transfers(OPEN) as transfers:
+            for name in ("a.png", "b.png"):
+                url = ftp.url(f"/{name}")
+                await transfers.upload(Destination(url), BODY, content_type="image/png")
+
+    asyncio.run(run())
+    assert {file.name: file.read_bytes() for file in ftp.root.iterdir()} == {
+        "a.png": BODY,
+        "b.png": BODY,
+    }
+    assert len(ftp.said("STOR")) == 3
+
+
+def test_a_refused_folder_is_no_refused_name(ftp: FtpServer) -> None:
+    """Where the final name is refused, too, its refusal is reported and nothing stays."""
+    ftp.refuse_patterns += ["*.part", "*.png"]
+    with pytest.raises(UploadFailed, match="553 this name is refused"):
+        upload(Destination(ftp.url("/a.png")), BODY)
+    assert list(ftp.root.iterdir()) == []
+
+
+def test_a_server_without_rename_and_delete_gets_one_temporary_file(ftp: FtpServer) -> None:
+    """What cannot be deleted is made once and not by every upload."""
+    ftp.refuse |= {"RNFR": "550 not allowed", "DELE": "550 not allowed"}
+
+    async def run() -> None:
+        async with Transfers(OPEN) as transfers:
+            for body in (b"placeholder", BODY, BODY):
+                url = ftp.url("/a.png")
+                await transfers.upload(Destination(url), body, content_type="image/png")
+
+    asyncio.run(run())
+    assert (ftp.root / "a.png").read_bytes() == BODY
+    assert len(list(ftp.root.glob(".imgserve-*"))) == 1
+
+
 @pytest.mark.parametrize(("reply", "retryable"), [("452 busy disk", True), ("552 quota", False)])
 @pytest.mark.parametrize("command", ["STOR", "RNTO"])
 def test_replies_of_the_fours_are_worth_a_retry(
