@@ -31,6 +31,9 @@ SIGNATURE_BYTES = 16
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNK_LIMIT_BYTES = 2**31 - 1  # PNG, third edition, 5.3
+# GIF89a, 18 and 20: signature and screen; the marks of an extension and of a frame.
+GIF_HEADER_BYTES = 13
+GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 # Known, but served by no operation: the name makes the refusal helpful.
@@ -119,10 +122,41 @@ def _reader(data: bytes) -> Callable[[bytes], ImageHead | None]:
 
 
 def _read_gif(data: bytes) -> ImageHead | None:
-    if len(data) < 10:
+    """Read the screen, grown to the first frame: some writers leave it at 0 x 0 or too small."""
+    if len(data) < GIF_HEADER_BYTES:
         return None
-    width, height = struct.unpack_from("<HH", data, 6)
-    return ImageHead(kind=ImageKind.GIF, width_px=width, height_px=height)
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    palette_bytes = 3 << (flags & 7) + 1 if flags & 0x80 else 0
+    frame = _find_gif_frame(data, GIF_HEADER_BYTES + palette_bytes)
+    if frame is None:
+        return None
+    left, top, across, down = frame
+    return ImageHead(
+        kind=ImageKind.GIF, width_px=max(width, left + across), height_px=max(height, top + down)
+    )
+
+
+def _find_gif_frame(data: bytes, offset: int) -> tuple[int, int, int, int] | None:
+    """Step over the extensions before the first frame; return its left, top, width and height.
+
+    Returns: nothing when more bytes are needed; zeros when there is no frame near the start.
+    """
+    in_blocks = False
+    for _ in range(STEPS_LIMIT):
+        if offset + 10 > len(data):
+            return None
+        first = data[offset]
+        if in_blocks:  # a length, then so many bytes; 0 ends the extension
+            in_blocks = first != 0
+            offset += 1 + first
+        elif first == GIF_EXTENSION:
+            in_blocks = True
+            offset += 2
+        elif first == GIF_FRAME:
+            return struct.unpack_from("<HHHH", data, offset + 1)
+        else:
+            break
+    return 0, 0, 0, 0
 
 
 def _read_svg(data: bytes) -> ImageHead | None:

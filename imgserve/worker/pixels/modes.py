@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 
 from PIL import Image, ImageCms
+from PIL.GifImagePlugin import GifImageFile
 
 # What Pillow can resample well as it is.
 READY = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "I;16"})
+WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 # ICC.1:2022, 7.2.6: the colour space of the data, at byte 16 of a profile.
 PROFILE_SPACES = {
     "L": b"GRAY",
@@ -25,19 +27,38 @@ def resampling_mode(source: Image.Image) -> Image.Image:
     Palettes and single bits have no values in between; a transparent colour must become alpha
     before its neighbours are mixed into it.
     """
+    covered = first_frame_box(source)
     source.load()
+    if covered is not None:
+        return _clear_outside(source.convert("RGBA"), covered)
     transparent = "transparency" in source.info
     if source.mode == "1":
         return source.convert("LA" if transparent else "L")
     if source.mode in ("P", "PA"):
         return source.convert("RGBA" if transparent or source.mode == "PA" else "RGB")
-    if source.mode in ("L", "RGB") and transparent:
-        return source.convert({"L": "LA", "RGB": "RGBA"}[source.mode])
     if source.mode == "I;16" and transparent:
         return _clear_color(source, source.info["transparency"])
-    if source.mode in READY:
-        return source
-    return source.convert("RGB")
+    if transparent and source.mode in WITH_ALPHA:
+        return source.convert(WITH_ALPHA[source.mode])
+    return source if source.mode in READY else source.convert("RGB")
+
+
+def first_frame_box(source: Image.Image) -> tuple[int, int, int, int] | None:
+    """Give the part of a GIF's screen that its first frame covers, when it is only a part.
+
+    Ask before loading: the tiles are gone then.
+    """
+    if not isinstance(source, GifImageFile) or not source.tile:
+        return None
+    box = source.tile[0].extents
+    return None if box in (None, (0, 0, *source.size)) else box
+
+
+def _clear_outside(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Make all but the box transparent, as browsers show it: Pillow fills it with colour 0."""
+    shown = Image.new(image.mode, image.size)
+    shown.paste(image.crop(box), box)
+    return shown
 
 
 def _clear_color(source: Image.Image, value: int) -> Image.Image:

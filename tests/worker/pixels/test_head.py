@@ -104,6 +104,8 @@ def test_zero_sizes_are_refused():
     png[16:20] = bytes(4)
     gif = bytearray(images.gif(8, 8))
     gif[8:10] = bytes(2)
+    frame = gif.index(b",", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
+    gif[frame + 7 : frame + 9] = bytes(2)
     jpeg = bytearray(images.jpeg(8, 8))
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 7] = bytes(2)

@@ -15,6 +15,7 @@ from PIL import Image
 from imgserve.errors import CodedError
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.decode import UNREADABLE
+from imgserve.worker.pixels.head import read_head
 from tests.support import images
 from tests.worker.pixels.asking import resized
 
@@ -146,6 +147,38 @@ def test_the_padding_of_the_last_blocks_is_not_seen(size, result):
     assert shown[:, -1].min() > 200  # where decoded whole, the edge is white
     small = np.asarray(resized(bytes(data), ImageKind.JPEG, *result).convert("L"))
     assert small.min() >= 250
+
+
+def gif(screen: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
+    """Write a GIF of one red frame at a place of a screen whose colour 0 is blue."""
+    left, top, width, height = box
+    frame = Image.new("P", (width, height), 1)
+    frame.putpalette([0, 0, 255, 255, 0, 0])
+    data = images.encode(frame, "GIF")
+    at = data.index(b",") + 1
+    place = struct.pack("<HHHH", left, top, width, height)
+    return data[:6] + struct.pack("<HH", *screen) + data[10:at] + place + data[at + 8 :]
+
+
+def test_outside_of_the_first_frame_nothing_is_seen():
+    """Browsers leave the rest of the screen transparent."""
+    image = resized(gif((80, 60), (20, 15, 40, 30)), ImageKind.GIF, 80, 60).convert("RGBA")
+    pixels = np.asarray(image)
+    inside = np.zeros((60, 80), dtype=bool)
+    inside[15:45, 20:60] = True
+    assert (pixels[inside] == (255, 0, 0, 255)).all()
+    assert (pixels[~inside][:, 3] == 0).all()
+
+
+@pytest.mark.parametrize("screen", [(0, 0), (10, 10), (40, 0)])
+def test_a_screen_smaller_than_its_first_frame_grows(screen):
+    """The head and the decoder agree on the frame's size."""
+    data = gif(screen, (0, 0, 40, 30))
+    head = read_head(data, complete=False)
+    assert head is not None
+    assert (head.width_px, head.height_px) == (40, 30)
+    image = resized(data, ImageKind.GIF, 20, 15).convert("RGB")
+    assert image.getextrema() == ((255, 255), (0, 0), (0, 0))
 
 
 @pytest.mark.skipif(shutil.which("cjpeg") is None, reason="cjpeg is not installed")
