@@ -160,3 +160,12 @@ def test_what_both_refuse_fails(monkeypatch):
         monkeypatch.setitem(RENDERERS, renderer, refuse)
     with pytest.raises(PixelsFailed, match=r"resvg: no such thing; cairosvg: no such thing"):
         rendered(images.svg(), 40, 20)
+
+
+@pytest.mark.parametrize("renderer", Renderer)
+def test_a_rule_after_an_import_colours_the_picture(renderer):
+    """What a browser fills green is green."""
+    style = "@import url('https://f.example/css2?family=R:wght@400;700');.a{fill:#0a0}"
+    body = f"<style>{style}</style><rect class='a' width='100%' height='100%'/>"
+    image = rendered(images.svg(body), 40, 20, renderer)
+    assert image.convert("RGB").getextrema() == ((0, 0), (170, 170), (0, 0))

@@ -226,3 +226,32 @@ def test_missing_namespace_is_supplied():
     """Elements without a namespace are taken for SVG's."""
     text = cleaned(b'<svg viewBox="0 0 9 9"><rect width="9" height="9"/></svg>')
     assert 'xmlns="http://www.w3.org/2000/svg"' in text or "xmlns" not in text
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        "@import url('https://f.example/css2?family=R:wght@400;700');.a{fill:#0a0}",
+        '@import "https://f.example/a;b.css" screen;.a{fill:#0a0}',
+        "@import url(https://f.example/a;b.css);.a{fill:#0a0}",
+        "@IMPORT 'x.css';@\\69mport 'y.css';.a{fill:#0a0}",
+        "/* no @import here */.a{fill:#0a0}",
+        "/* @import 'x;y.css'; */.a{fill:#0a0}",
+        ".b::before{content:'@import';}.a{fill:#0a0}",
+    ],
+)
+def test_rules_after_an_import_are_kept(style):
+    """The import is not followed, and takes no other rule with it."""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><style>{style}</style><g class="a"/></svg>'
+    cleaned = clean_svg(svg.encode(), SETTINGS).text
+    assert ".a{fill:#0a0}" in cleaned
+    assert "f.example" not in cleaned
+    assert ".css'" not in cleaned.replace("x;y.css'", "")
+
+
+def test_a_style_nested_without_end_is_refused():
+    """A tokenizer that recursed would take the process with it."""
+    style = "@import 'x';" + "(" * 50_000
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><style>{style}</style></svg>'
+    with pytest.raises(SvgInvalid, match="nested"):
+        clean_svg(svg.encode(), SETTINGS)
