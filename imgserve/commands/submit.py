@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
 import sys
@@ -65,8 +66,19 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def requests(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes]]:
-    """Number the lines from 1 and name their jobs; blank lines count but are no requests."""
+    """Number the lines from 1 and name their jobs; blank lines count but are no requests.
+
+    Editors put a byte order mark before the first line (RFC 8259, 8.1, lets readers ignore it).
+
+    Raises: CommandFailed when the mark is that of another encoding.
+    """
     for number, line in enumerate(lines, start=1):
+        if number == 1:
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise CommandFailed(
+                    "the input is UTF-16, by its byte order mark; save it as UTF-8", ExitCode.USAGE
+                )
+            line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 (the rest of the line)
         if line.strip():
             yield f"{name}-{number}", line.strip()
 

@@ -51,6 +51,25 @@ def test_each_line_has_an_outcome_with_its_number(running, pictures):
     assert outcomes[3]["bytes"] == len(pictures.stored["/b.png"])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_request(running, pictures, tmp_path):
+    """Editors write it; the first line is a request like any other."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text(_lines([_request(pictures, "marked")]), encoding="utf-8-sig")
+    ended = running.run("submit", str(file))
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["state"] == "done"
+
+
+def test_utf_16_is_named(running, pictures, tmp_path):
+    """The sentence says which encoding was seen and which is wanted."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text(_lines([_request(pictures, "wide")]), encoding="utf-16")
+    ended = running.run("submit", str(file))
+    assert ended.returncode == ExitCode.USAGE
+    assert "UTF-16" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_job_that_is_not_done_makes_the_exit_code_1(running, pictures, tmp_path):
     """Refused requests and broken lines have their codes; the others are done all the same."""
     file = tmp_path / "requests.jsonl"
