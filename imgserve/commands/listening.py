@@ -75,7 +75,7 @@ async def http_status(url: str, path: str) -> int:
                 words = (await reader.readline()).split()
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):  # ValueError: a first line without an end
         return 0
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 

@@ -9,6 +9,23 @@ import time
 from pathlib import Path
 
 
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """Loses a line rather than end whoever logs.
+
+    The standard handler opens a renamed file again outside of its own error handling, so a full
+    disk or a lack of descriptors would raise in the middle of any task.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if that is possible now."""
+        try:
+            super().emit(record)
+        except (OSError, ValueError):  # ValueError: the stream was closed by an earlier attempt
+            if self.stream is not None and self.stream.closed:
+                self.stream = None  # the next line opens the file again
+            self.handleError(record)
+
+
 def configure(part: str, log_file: Path | None = None) -> None:
     """Send this process's log to stderr, or to a file.
 
@@ -22,7 +39,7 @@ def configure(part: str, log_file: Path | None = None) -> None:
     handler: logging.Handler = (
         logging.StreamHandler(sys.stderr)
         if log_file is None
-        else logging.handlers.WatchedFileHandler(log_file, encoding="utf-8")
+        else _LogFile(log_file, encoding="utf-8")
     )
     formatter = logging.Formatter(
         f"%(asctime)s.%(msecs)03dZ %(levelname)s {part}[%(process)d] %(name)s: %(message)s",

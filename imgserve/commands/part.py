@@ -43,7 +43,7 @@ class Part:
         name: gateway, broker or worker.
         words: its command line after the name.
         pass_fds: descriptors that it inherits.
-        changed: called after every birth and death.
+        changed: called after every birth and death; what it raises ends the keeper.
         final: exit codes that the next life would end with, too: they end the part.
     """
 
@@ -80,6 +80,19 @@ class Part:
         """Begin to keep it alive."""
         self._task = asyncio.create_task(self._keep_alive())
 
+    async def finished(self) -> str:
+        """Wait until nobody keeps it alive any more; return why.
+
+        Nothing ends the keeper but `stop`, `kill`, a final exit code and a defect.
+        """
+        assert self._task is not None  # noqa: S101 (it was started)
+        await asyncio.wait([self._task])
+        exc = None if self._task.cancelled() else self._task.exception()
+        if exc is not None:
+            _log.error("the keeper of the %s ended by an error", self.name, exc_info=exc)
+            return f"the keeper of the {self.name} ended by {type(exc).__name__}: {exc}"
+        return f"the keeper of the {self.name} ended"
+
     async def stop(self, grace_s: float) -> None:
         """Ask it to end, wait, and kill it when the time is over."""
         self._ending.set()
@@ -103,14 +116,20 @@ class Part:
         backoff = Backoff()
         while not self._ending.is_set():
             born_s = time.monotonic()
-            code = await self._live()
+            try:
+                code = await self._live()
+                end = f"ended ({_ending(code)})"
+            except OSError as exc:
+                # No process, memory or descriptor was left (fork: EAGAIN, ENOMEM, EMFILE): that
+                # passes, and only who tries again sees it pass.
+                code, end = None, f"cannot be started ({exc})"
             if self._ending.is_set():
                 return
             if code in self._final:
                 self.final_code = code
                 return
             delay_s = backoff.delay_s(time.monotonic() - born_s)
-            _log.error("%s ended (%s); starts again in %.0f s", self.name, _ending(code), delay_s)
+            _log.error("%s %s; starts again in %.0f s", self.name, end, delay_s)
             self.died.set()
             try:
                 await asyncio.wait_for(self._ending.wait(), delay_s)
@@ -126,15 +145,33 @@ class Part:
             pass_fds=self._pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops parts in order
         )
-        if self._ending.is_set():  # stop() came before there was a process to tell
-            self.kill()
-        self._changed()
         try:
+            if self._ending.is_set():  # stop() came before there was a process to tell
+                self.kill()
+            self._changed()
             return await self._process.wait()
         finally:
+            if self._process.returncode is None:  # nobody would be left to end it
+                processes.kill(self._process.pid, signal.SIGKILL)
             self._process = None
             self._changed()
 
 
+async def first_finished(parts: Sequence[Part]) -> str:
+    """Wait until one of the parts is not kept alive any more; return which, and why."""
+    waits = [asyncio.create_task(part.finished()) for part in parts]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return done.pop().result()
+
+
 def _ending(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"signal {-code}"

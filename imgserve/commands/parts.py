@@ -17,7 +17,7 @@ from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import add_settings, settings_from, to_flags
 from imgserve.commands.listening import address_of, listen, url_of
 from imgserve.commands.parser import Command
-from imgserve.commands.part import Part
+from imgserve.commands.part import Part, first_finished
 from imgserve.commands.processes import die_with
 from imgserve.commands.supervisor import MARGIN_S
 from imgserve.config import Settings
@@ -89,10 +89,17 @@ async def _several(settings: Settings, listener: socket.socket, stop: asyncio.Ev
     ]
     for part in parts:
         part.start()
-    await stop.wait()
+    stopped, broken = asyncio.create_task(stop.wait()), asyncio.create_task(first_finished(parts))
+    await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
+    code = ExitCode.OK
+    if not stop.is_set():
+        _log.critical("%s: the command ends", broken.result())
+        code = ExitCode.SOFTWARE
+    stopped.cancel()
     listener.close()
     await asyncio.gather(*(part.stop(settings.answer_timeout_s + MARGIN_S) for part in parts))
-    return ExitCode.OK
+    await broken
+    return code
 
 
 def _run(

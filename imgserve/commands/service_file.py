@@ -34,12 +34,19 @@ class ServiceRecord:
     restarts: int = 0
 
     def write(self, path: Path) -> None:
-        """Write the file beside its place, readable by its owner alone, then rename it there."""
+        """Write the file beside its place, readable by its owner alone, then rename it there.
+
+        Raises: OSError when it cannot be written; the former file is still there then.
+        """
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(self), file, indent=2)
-        draft.rename(path)
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(self), file, indent=2)
+            draft.rename(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, path: Path) -> ServiceRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import random
@@ -14,7 +15,7 @@ from typing import Final
 
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import to_flags
-from imgserve.commands.part import Part
+from imgserve.commands.part import Part, first_finished
 from imgserve.commands.supervisor import MARGIN_S
 from imgserve.config import Settings
 from imgserve.worker.capacity import PROCESSES_LIMIT, available_cpus, read_cpus
@@ -26,6 +27,7 @@ FINAL_CODES: Final = frozenset(
 """Ends that the next worker here would come to as well."""
 
 WATCH_S: Final = 0.5
+_log = logging.getLogger(__name__)
 
 
 def how_many(settings: Settings) -> int:
@@ -48,10 +50,14 @@ async def serve(settings: Settings, count: int, *, stop: asyncio.Event) -> int:
     systemd = Systemd(os.environ.get("NOTIFY_SOCKET", ""))
     for part in parts:
         part.start()
+    broken = asyncio.create_task(first_finished(parts))
     systemd.ready()
     ends_s = _end_of_life_s(settings)
     while not stop.is_set() and time.monotonic() < ends_s:
         code = next((part.final_code for part in parts if part.final_code is not None), None)
+        if code is None and broken.done():
+            _log.critical("%s: the command ends", broken.result())
+            code = ExitCode.SOFTWARE
         if code is not None:
             break
         systemd.alive()
@@ -61,8 +67,10 @@ async def serve(settings: Settings, count: int, *, stop: asyncio.Event) -> int:
     else:
         code = ExitCode.OK
     await asyncio.gather(*(part.stop(settings.drain_timeout_s + MARGIN_S) for part in parts))
+    await broken
     if settings.liveness_file is not None:
-        settings.liveness_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file that grows old tells the same
+            settings.liveness_file.unlink(missing_ok=True)
     return code
 
 

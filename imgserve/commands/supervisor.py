@@ -17,7 +17,7 @@ import imgserve
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import to_flags
 from imgserve.commands.listening import address_of, http_status, url_of
-from imgserve.commands.part import Part
+from imgserve.commands.part import Part, first_finished
 from imgserve.commands.service_file import ServiceRecord, service_file
 from imgserve.config import Settings
 
@@ -29,6 +29,9 @@ MARGIN_S: Final = 5.0
 
 BROKER_GRACE_S: Final = 15.0
 """The broker only has to write its journal's last batch."""
+
+RECORD_RETRY_S: Final = 1.0
+"""Until the record is written again where that failed, for example on a full disk."""
 
 _READY_POLL_S: Final = 0.1
 _log = logging.getLogger(__name__)
@@ -66,6 +69,9 @@ class Supervisor:
         self._listener = listener
         self._announce = announce
         self._stop = asyncio.Event()
+        self._broken = ""
+        self._killed = False
+        self._rewrite: asyncio.TimerHandle | None = None
         self._file = service_file(settings.state_dir)
         host, port = address_of(listener)
         self._record = ServiceRecord(
@@ -86,7 +92,8 @@ class Supervisor:
         self._write()
         for part in self._parts:
             part.start()
-        reason = await self._started()
+        watch = asyncio.create_task(self._watch())
+        reason = await self._started() or self._broken
         if reason or self._stop.is_set():
             await self._kill()
         else:
@@ -94,11 +101,30 @@ class Supervisor:
             self._announce(Announcement(ready=True, record=self._record))
             await self._stop.wait()
             await self._drain()
-        self._file.unlink(missing_ok=True)
-        self._settings.connection_file.unlink(missing_ok=True)  # the broker's task, if it could
+        await watch
+        self._remove_files()
         if reason:
             self._announce(Announcement(ready=False, record=self._record, reason=reason))
-        return ExitCode.UNAVAILABLE if reason else ExitCode.OK
+            return ExitCode.UNAVAILABLE
+        return ExitCode.SOFTWARE if self._broken else ExitCode.OK
+
+    async def _watch(self) -> None:
+        """End the service when a part has no keeper any more: nothing would start it again."""
+        why = await first_finished(self._parts)
+        if not self._stop.is_set() and not self._killed:
+            self._broken = why
+            _log.critical("%s: the service ends", why)
+            self._stop.set()
+
+    def _remove_files(self) -> None:
+        if self._rewrite is not None:
+            self._rewrite.cancel()
+        # The connection file is the broker's task, if it could.
+        for path in (self._file, self._settings.connection_file):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                _log.warning("%s stays behind: %s", path, exc.strerror or exc)
 
     def _signalled(self) -> None:
         """The first signal drains, the second ends everything at once."""
@@ -143,6 +169,7 @@ class Supervisor:
             await asyncio.gather(*(part.stop(grace_s) for part in parts))
 
     async def _kill(self) -> None:
+        self._killed = True
         for part in self._parts:
             part.kill()
         await asyncio.gather(*(part.stop(MARGIN_S) for part in self._parts))
@@ -157,7 +184,16 @@ class Supervisor:
             pids.setdefault(part.name, []).extend([part.pid] if part.pid else [])
         restarts = sum(part.restarts for part in self._parts)
         self._record = replace(self._record, parts=pids, restarts=restarts)
-        self._record.write(self._file)
+        if self._rewrite is not None:
+            self._rewrite.cancel()
+            self._rewrite = None
+        try:
+            self._record.write(self._file)
+        except OSError as exc:
+            # `status` shows what was; keeping the parts alive matters more.
+            _log.error("%s is out of date: %s", self._file, exc)
+            loop = asyncio.get_running_loop()
+            self._rewrite = loop.call_later(RECORD_RETRY_S, self._write)
 
 
 def _parts(
