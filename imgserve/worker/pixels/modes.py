@@ -30,7 +30,7 @@ def resampling_mode(source: Image.Image) -> Image.Image:
     covered = first_frame_box(source)
     source.load()
     if covered is not None:
-        return _clear_outside(source.convert("RGBA"), covered)
+        return _on_clear_screen(source, covered)
     transparent = "transparency" in source.info
     if source.mode == "1":
         return source.convert("LA" if transparent else "L")
@@ -54,10 +54,13 @@ def first_frame_box(source: Image.Image) -> tuple[int, int, int, int] | None:
     return None if box in (None, (0, 0, *source.size)) else box
 
 
-def _clear_outside(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """Make all but the box transparent, as browsers show it: Pillow fills it with colour 0."""
-    shown = Image.new(image.mode, image.size)
-    shown.paste(image.crop(box), box)
+def _on_clear_screen(source: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Make all but the box transparent, as browsers show it: Pillow fills it with colour 0.
+
+    Only the box is converted: a small file may claim a screen of 100 MP.
+    """
+    shown = Image.new("RGBA", source.size)
+    shown.paste(source.crop(box).convert("RGBA"), box)
     return shown
 
 
