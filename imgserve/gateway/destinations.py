@@ -8,6 +8,8 @@ compared with text: `https://cdn.example.com` must not permit `https://cdn.examp
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -19,6 +21,9 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]|\*")
 
 # An encoded slash: one server takes it for a folder's end, another for a part of a name.
 _HIDDEN_SLASH = re.compile("%(25)*2f", re.IGNORECASE)
+# UTF-8 has no such bytes: decoders that are too lenient read a dot or a slash (RFC 3629, 10).
+_OVERLONG = re.compile("%(25)*c[01]%", re.IGNORECASE)
+_READINGS_LIMIT: Final = 4
 _PLAIN_HOST = re.compile(r"[a-z0-9_.:-]+")
 
 
@@ -64,13 +69,15 @@ class Pattern:
             host = ""  # localhost or nothing: the request's checks refuse all else
         elif not _PLAIN_HOST.fullmatch(host):
             return False
-        # Servers undo percent-encoding, some of them twice, and take a backslash for a slash.
-        if _HIDDEN_SLASH.search(target.path) or _climbs(path) or _climbs(unquote(path)):
+        if _HIDDEN_SLASH.search(target.path) or _OVERLONG.search(target.path):
+            return False
+        if not _stays(path):
             return False
         return (
             (target.scheme, port) == (self.scheme, self.port)
             and self._permits_host(host)
             and self._permits_path(path)
+            and not (self.scheme in ("ftp", "ftps") and self._leaves_ftp(path))
         )
 
     def _permits_host(self, host: str) -> bool:
@@ -84,12 +91,40 @@ class Pattern:
         root = self.path.rstrip("/")
         return path == root or path.startswith(f"{root}/")
 
+    def _leaves_ftp(self, path: str) -> bool:
+        """Tell whether an FTP server goes elsewhere than a path says: to / or to a home.
+
+        Each segment is a CWD of its own. An empty first one is CWD / (RFC 1738, 3.2.2), and
+        servers such as ProFTPD expand a tilde at the beginning of any.
+        """
+        rest = path[len(self.path.rstrip("/")) :]
+        return "/~" in rest or (path.startswith("//") and not self.path.startswith("//"))
+
 
 def _port(parts: SplitResult) -> int:
     return DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
 
 
+def _stays(path: str) -> bool:
+    """Tell whether no reading of a path climbs; one that has too many readings is not trusted."""
+    for count, reading in enumerate(_readings(path)):
+        if count == _READINGS_LIMIT or _climbs(reading):
+            return False
+    return True
+
+
+def _readings(path: str) -> Iterator[str]:
+    """Yield a path as servers may read it: decoded again, full-width letters made plain."""
+    while True:
+        yield path
+        again = unicodedata.normalize("NFKC", unquote(path))
+        if again == path:
+            return
+        path = again
+
+
 def _climbs(path: str) -> bool:
-    # Servlet containers cut a segment at its first semicolon.
+    # Servlet containers cut a segment at its first semicolon; Windows drops dots and spaces at a
+    # name's end.
     segments = [part.partition(";")[0] for part in path.replace("\\", "/").split("/")]
-    return "." in segments or ".." in segments
+    return any("." in segment and not segment.strip(". ") for segment in segments)
