@@ -128,7 +128,7 @@ def main(words: Sequence[str]) -> int:
 def alive(pids: Sequence[int]) -> list[psutil.Process]:
     """Return the parts, without the pixel processes, which are the worker's children."""
     processes = [psutil.Process(pid) for pid in pids]
-    return [each for each in processes if "imgserve.worker.pixels.process" not in each.cmdline()]
+    return [each for each in processes if "imgserve.worker.pixels.template" not in each.cmdline()]
 
 
 def show(folder: Path, tally: Tally) -> None:

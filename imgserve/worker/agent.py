@@ -274,7 +274,7 @@ class Agent:
                 self._liveness.renewed(self._session.lease_end_s)
 
     def _rss_bytes(self) -> float:
-        return vitals(self._tools.pixels.pids)["rss_bytes"]
+        return vitals(self._tools.pixels.all_pids)["rss_bytes"]
 
 
 def _why(path: Path, exc: Exception) -> str:

@@ -320,7 +320,8 @@ class Session:
             seq,
             tuple((job_id, held.attempt.job.attempt) for job_id, held in self._held.items()),
             pids,
-            vitals(pids) | {"wall_s": time.time(), "leaving": float(bool(self._last_word))},
+            vitals(self._tools.pixels.all_pids)
+            | {"wall_s": time.time(), "leaving": float(bool(self._last_word))},
         )
         if wire.send(beat):
             lease.sent(seq, now_s)

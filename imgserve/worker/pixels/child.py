@@ -1,72 +1,56 @@
-"""One pixel process as seen from the worker: start it, exchange frames with it, end it."""
+"""One pixel process as seen from the worker: exchange frames with it, end it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
+import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import imgserve
 from imgserve.errors import ProtocolError
 from imgserve.worker.pixels.frames import HELLO, Reply, Request
 from imgserve.worker.pixels.settings import PixelSettings
-
-log = logging.getLogger(__name__)
+from imgserve.worker.pixels.words import Words
 
 # The kernel caps it at net.core.wmem_max; a frame larger than the buffer takes several turns.
 SOCKET_BUFFER_BYTES = 1024 * 1024
 # A thumbnail with its header: most replies come in one read.
 FIRST_READ_BYTES = 64 * 1024
-# Of the worker's environment a pixel process gets nothing else: it may hold secrets.
-KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH")
-# glibc would give the memory of each job back and fault it in again for the next: 7% of a 2 MP
-# JPEG's CPU time. One arena, and up to 64 MB kept.
-MALLOC_VARIABLES = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
-}
+# A killed process is gone within a millisecond, unless it holds gigabytes.
+FIRST_LOOK_S = 0.001
+LAST_LOOK_S = 0.05
 
 
 class ChildProcess:
-    """A pixel process and the worker's end of its socket.
+    """A pixel process, which is a child of this process, and the worker's end of its socket.
 
     It serves one request at a time; after any exception from `call` it must be closed, because
     the two ends no longer agree on where a frame begins.
     """
 
-    def __init__(self, settings: PixelSettings) -> None:
+    def __init__(
+        self, settings: PixelSettings, *, pid: int, link: socket.socket, words: Words
+    ) -> None:
+        self.pid = pid
+        self.sandbox: dict[str, bool | str] = {}
+        # What it was forked from knows no longer the fonts that are installed.
+        self.outdated = False
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            ours.setblocking(False)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            self._link = ours
-            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-                _command(settings),
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        self.sandbox: dict[str, bool | str] = {}
+        self._link = link
+        self._words = words
+        self._waited_for = False
 
     def __repr__(self) -> str:
-        state = "alive" if self.alive else f"ended {self._process.returncode}"
-        return f"<ChildProcess {self.pid} {state}>"
+        return f"<ChildProcess {self.pid} {'alive' if self.alive else 'ended'}>"
 
     async def ready(self) -> None:
-        """Wait until the process has loaded its codecs and locked itself; close it on failure.
+        """Wait until the process has locked itself; close it on failure.
 
         Raises:
-            ConnectionError: when it died instead; it has said why on stderr.
+            ConnectionError: when it died instead, with the last it said.
             ProtocolError: when it said something else.
             TimeoutError: when it took longer than `start_timeout_s`.
         """
@@ -74,19 +58,21 @@ class ChildProcess:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 _, report = await self._receive(HELLO)
             self.sandbox = json.loads(report)
-        except BaseException:
+        except BaseException as exc:
             await self.close()
+            if isinstance(exc, ConnectionError) and self._words.last:
+                raise ConnectionResetError(f"it ended: {self._words.last}") from exc
             raise
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return int(self._process.pid)
 
     @property
     def alive(self) -> bool:
         """Whether the process runs; costs one system call."""
-        return self._process.poll() is None
+        if self._waited_for:
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
 
     def watch(self, gone: Callable[[], object]) -> None:
         """Call `gone` when the process ends, or speaks, while nothing was asked."""
@@ -146,21 +132,20 @@ class ChildProcess:
     async def close(self) -> None:
         """Kill the process and wait until it is gone."""
         # SIGKILL first: closing the socket would let the process end in its own time.
-        if self._process.returncode is None:
-            self._process.kill()
+        if not self._waited_for:
+            os.kill(self.pid, signal.SIGKILL)
         self._loop.remove_reader(self._link)
         self._link.close()
-        # The kernel may need a while to take back gigabytes.
-        await asyncio.shield(asyncio.to_thread(self._process.wait))
+        # Also where the caller is cancelled: nobody else waits for it.
+        await asyncio.shield(asyncio.ensure_future(self._wait()))
 
-
-def _command(settings: PixelSettings) -> list[str]:
-    program = "imgserve.worker.pixels.process"
-    # -P: whatever lies in the current folder must not be imported.
-    return [sys.executable, "-P", "-m", program, settings.to_json(), str(os.getpid())]
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    root = str(Path(imgserve.__file__).parent.parent)
-    return kept | MALLOC_VARIABLES | {"PYTHONPATH": root, "LANG": "C.UTF-8"}
+    async def _wait(self) -> None:
+        """Wait without a thread, which the system may refuse just now."""
+        look_s = FIRST_LOOK_S
+        while self.alive:
+            await asyncio.sleep(look_s)
+            look_s = min(2 * look_s, LAST_LOOK_S)
+        if not self._waited_for:
+            self._waited_for = True
+            os.waitid(os.P_PID, self.pid, os.WEXITED)  # noqa: ASYNC222  # it has ended
+        self._words.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from imgserve.worker.pixels.fonts import font_files
+from imgserve.worker.pixels.fonts import FontsSeen, font_files, see_files
 
 # The first that is installed is taken; metric twins of the usual defaults come first.
 PREFERRED = {
@@ -24,19 +24,45 @@ PREFERRED = {
 }
 
 
+class FontsChanged(Exception):
+    """Raised when a font is no longer the file that it was when this process was locked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fonts:
     """The fonts that a pixel process may read, and a family for each generic name."""
 
     files: tuple[str, ...]
     generic: dict[str, str]
+    seen: FontsSeen = ()
+
+    @property
+    def largest_bytes(self) -> int:
+        """The size of the largest file: what is mapped at once at most."""
+        return max((size for _, _, _, size, _ in self.seen), default=0)
+
+    def require_unchanged(self) -> None:
+        """See whether the files are those that this process may read.
+
+        A renderer that cannot open a font leaves the text out and says nothing.
+
+        Raises:
+            FontsChanged: when one was removed or replaced.
+        """
+        if see_files(self.files) != self.seen:
+            raise FontsChanged(
+                "the installed fonts changed while the image was worked on, and again when it "
+                "was tried anew"
+            )
 
 
 def load_fonts(folders: Sequence[Path]) -> Fonts:
     """Read the family names of the fonts; fonts that cannot be read are left out."""
     files: list[str] = []
     families: dict[str, None] = {}
-    for path in font_files(folders):
+    paths = font_files(folders)
+    seen = see_files(paths)  # before they are read
+    for path in paths:
         try:
             family, _ = ImageFont.truetype(path, 16).getname()
         except (OSError, ValueError):
@@ -44,7 +70,12 @@ def load_fonts(folders: Sequence[Path]) -> Fonts:
         files.append(path)
         if family:
             families[family] = None
-    return Fonts(tuple(files), choose_generic(list(families)))
+    readable = frozenset(files)
+    return Fonts(
+        tuple(files),
+        choose_generic(list(families)),
+        tuple(file for file in seen if file[0] in readable),
+    )
 
 
 def choose_generic(families: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,28 @@ def font_files(folders: Sequence[Path]) -> list[str]:
     return list(found)
 
 
+# Of each font file: path, device, inode, size and time of its last change. A package that is
+# upgraded puts a new file in place of the old one, and Landlock's rules are by inode.
+FontsSeen = tuple[tuple[str, int, int, int, int], ...]
+
+
+def see_fonts(folders: Sequence[Path]) -> FontsSeen:
+    """Say which font files there are; equal answers mean that nothing has changed."""
+    return see_files(font_files(folders))
+
+
+def see_files(paths: Sequence[str]) -> FontsSeen:
+    """Say what these files are; those that are gone are left out."""
+    seen = []
+    for path in paths:
+        try:
+            about = os.stat(path)  # noqa: PTH116  # before each text: a Path costs as much again
+        except OSError:
+            continue
+        seen.append((path, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
+    return tuple(seen)
+
+
 def _walk(folders: Sequence[Path]) -> Iterator[Path]:
     for folder in folders:
         for parent, folders_below, names in os.walk(folder):

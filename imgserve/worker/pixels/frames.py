@@ -44,6 +44,16 @@ ERRORS: dict[int, type[CodedError]] = {
 }
 
 
+class Fate(IntEnum):
+    """What becomes of a pixel process after a job, as numbered in frames."""
+
+    KEEP = 0
+    # It has grown, or may be in a bad state: it takes no further request.
+    RETIRE = 1
+    # The same, and the job's failure may be this process's own: a fresh one has to say.
+    RETIRE_AND_RETRY = 2
+
+
 class PixelOperation(IntEnum):
     """The operations of a pixel process, as they are numbered in frames."""
 
@@ -117,10 +127,9 @@ class Reply:
     height_px: int
     seconds: float
     size_bytes: int
-    # The process asks to be replaced: it takes no further request.
-    retiring: bool = False
+    fate: Fate = Fate.KEEP
 
-    FORMAT = struct.Struct("!HBIIdQ?")
+    FORMAT = struct.Struct("!HBIIdQB")
 
     def pack(self) -> bytes:
         """Make the header."""
@@ -131,7 +140,7 @@ class Reply:
             self.height_px,
             self.seconds,
             self.size_bytes,
-            self.retiring,
+            self.fate,
         )
 
     @classmethod
@@ -141,14 +150,14 @@ class Reply:
         Raises:
             ProtocolError: when the reply cannot be one to `asked`.
         """
-        status, kind, width, height, seconds, size, retiring = cls.FORMAT.unpack(header)
+        status, kind, width, height, seconds, size, fate = cls.FORMAT.unpack(header)
         if status == OK:
             sizes_fit = (width, height) == (asked.width_px, asked.height_px)
             pixels = asked.width_px * asked.height_px
             limit = pixels * RESULT_BYTES_PER_PIXEL + RESULT_OVERHEAD_BYTES
         else:
             sizes_fit, limit = status in ERRORS, DETAIL_LIMIT_BYTES
-        if not sizes_fit or kind >= len(KINDS) or size > limit:
+        if not sizes_fit or kind >= len(KINDS) or size > limit or fate > max(Fate):
             raise ProtocolError(f"a pixel process answered {status} {width}x{height}, {size} B")
         return cls(
             status=status,
@@ -157,7 +166,7 @@ class Reply:
             height_px=height,
             seconds=seconds,
             size_bytes=size,
-            retiring=retiring,
+            fate=Fate(fate),
         )
 
     @classmethod

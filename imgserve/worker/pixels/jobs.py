@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from imgserve.worker.pixels.frames import PixelOperation, Request
 from imgserve.worker.pixels.settings import Rendered
 
-# About a millisecond each, and somebody waits for the answer to a request behind them.
-SHORT = frozenset({PixelOperation.CHECK_SVG, PixelOperation.PLACEHOLDER})
+# About a millisecond, and somebody waits for the answer to a request behind it.
+SHORT = frozenset({PixelOperation.CHECK_SVG})
 
 
 @dataclass(eq=False, slots=True)
@@ -22,6 +22,8 @@ class PixelJob:
     future: asyncio.Future[Rendered]
     reserved_bytes: int = 0
     running: bool = False
+    # A second process has it: what that one says holds.
+    retried: bool = False
 
 
 class JobQueue:

@@ -37,6 +37,8 @@ OPERATIONS: dict[PixelOperation, Callable[[bytes, Request, Tools], bytes]] = {
 }
 
 WARM_UP_PX = 64
+# All that an image inside of an SVG may be, and that is decoded without another program.
+DECODERS = ("PNG", "GIF", "JPEG", "WEBP", "AVIF", "BMP", "TIFF")
 WARM_UP_MODES = {
     ImageKind.PNG: ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
     ImageKind.GIF: ("L", "P"),
@@ -51,7 +53,7 @@ WARM_UP_TEXT = b'<text y="9" font-family="sans-serif">Text <tspan>text</tspan></
 
 
 def warm_up(tools: Tools) -> None:
-    """Run every operation once in every format.
+    """Run every operation once in every format, and every decoder.
 
     Codecs, colour transforms, font libraries and Python's own modules are loaded at first use;
     once the process is locked they cannot be.
@@ -64,11 +66,24 @@ def warm_up(tools: Tools) -> None:
             Image.new(mode, (2 * WARM_UP_PX, 2 * WARM_UP_PX)).save(buffer, kind.value)
             _perform(PixelOperation.RESIZE, kind, buffer.getvalue(), tools)
         _perform(PixelOperation.PLACEHOLDER, kind, b"", tools)
+    warm_up_decoders()
     load_encodings()
     svg = WARM_UP_SVG % (WARM_UP_TEXT if tools.fonts.generic else b"")
     _perform(PixelOperation.CHECK_SVG, ImageKind.SVG, svg, tools)
     for renderer in Renderer:
         _perform(PixelOperation.RASTERIZE, ImageKind.SVG, svg, tools, renderer)
+
+
+def warm_up_decoders() -> None:
+    """Decode a picture in every format of `DECODERS`.
+
+    Raises:
+        OSError, KeyError: when this Pillow was built without one.
+    """
+    for name in DECODERS:
+        buffer = io.BytesIO()
+        Image.new("RGB", (WARM_UP_PX, WARM_UP_PX)).save(buffer, name)
+        Image.open(buffer, formats=(name,)).load()
 
 
 def _perform(

@@ -14,10 +14,11 @@ from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.pixels import memory
 from imgserve.worker.pixels.cache import PlaceholderCache, PlaceholderKey
 from imgserve.worker.pixels.child import ChildProcess
-from imgserve.worker.pixels.frames import ERRORS, OK, PixelOperation, Reply, Request
+from imgserve.worker.pixels.frames import ERRORS, OK, Fate, PixelOperation, Reply, Request
 from imgserve.worker.pixels.jobs import JobQueue, PixelJob
 from imgserve.worker.pixels.sandbox import missing_parts
-from imgserve.worker.pixels.settings import CONTENT_TYPES, PixelSettings, Rendered, Text
+from imgserve.worker.pixels.settings import CONTENT_TYPES, PixelSettings, Rendered, Role, Text
+from imgserve.worker.pixels.spawner import Spawner
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,15 @@ FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 10.0
 # Most jobs need little and never wait for memory: an eighth is theirs, the rest is for large ones.
 SMALL_JOBS_PART = 8
+# How often it is seen whether the template lives and the fonts are the same.
+LOOK_S = 2.0
 
 
 class PixelPool:
     """Keeps `settings.processes` pixel processes and gives each job to a free one.
+
+    One process more draws the placeholders, which are kept for all: it never gets a stranger's
+    bytes. All of them are forked from a template, so that replacing one takes milliseconds.
 
     Use it as an async context manager, in one event loop. Entering waits for all processes;
     leaving kills them, whatever they do.
@@ -37,12 +43,16 @@ class PixelPool:
 
     def __init__(self, settings: PixelSettings) -> None:
         self._settings = settings
-        self._queue = JobQueue()
+        self._queues = {role: JobQueue() for role in Role}
+        self._queue = self._queues[Role.WORK]
+        self._spawner = Spawner(settings, self._outdate_children)
         self._cache = PlaceholderCache(settings.placeholder_cache_bytes, self._render_placeholder)
         self._memory = MemoryBudget(
             settings.pixel_memory_bytes, settings.processes, own_part=SMALL_JOBS_PART
         )
-        self._children: set[ChildProcess] = set()
+        self._children: dict[ChildProcess, Role] = {}
+        # Those that wait for a job, by what wakes them up.
+        self._idle: dict[ChildProcess, asyncio.Future[PixelJob | None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._busy = 0
         self.sandbox: dict[str, bool | str] = {}
@@ -54,10 +64,11 @@ class PixelPool:
         """Start the processes.
 
         Raises:
-            ConnectionError: when one dies while it starts; it has said why on stderr.
+            ConnectionError: when one dies while it starts, with the last it said.
             TimeoutError: when one takes longer than `start_timeout_s`.
         """
-        starts = [asyncio.ensure_future(self._start()) for _ in range(self._settings.processes)]
+        roles = [Role.DRAW, *[Role.WORK] * self._settings.processes]
+        starts = [asyncio.ensure_future(self._start(role)) for role in roles]
         try:
             children = await asyncio.gather(*starts)
         except BaseException:
@@ -74,6 +85,7 @@ class PixelPool:
                 "; ".join(missing),
             )
         self._keepers = [asyncio.create_task(self._keep(child)) for child in children]
+        self._keepers.append(asyncio.create_task(self._look()))
         return self
 
     async def __aexit__(
@@ -83,7 +95,8 @@ class PixelPool:
         trace: TracebackType | None,
     ) -> None:
         # Waiting jobs first, or the keepers would start them on their way out.
-        self._queue.clear()
+        for queue in self._queues.values():
+            queue.clear()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -93,8 +106,13 @@ class PixelPool:
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the live processes."""
-        return sorted(child.pid for child in self._children if child.alive)
+        """The ids of the live processes that get pictures."""
+        return sorted(self._pids(Role.WORK))
+
+    @property
+    def all_pids(self) -> list[int]:
+        """The ids of all live processes: the template and the one that draws, too."""
+        return sorted([*self._spawner.pids, *self._pids(Role.DRAW), *self._pids(Role.WORK)])
 
     @property
     def busy(self) -> int:
@@ -208,13 +226,14 @@ class PixelPool:
         asked.memory_bytes = given_bytes
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
         job = PixelJob(asked, data, future, reserved_bytes)
-        self._queue.put(job)
+        queue = self._queue_of(job)
+        queue.put(job)
         try:
             return await job.future
         finally:
             # Cancelled before it began: it leaves. Cancelled later: its result is dropped, for
             # the process cannot be stopped without killing it, and it keeps its memory so long.
-            self._queue.discard(job)
+            queue.discard(job)
             if not job.running:
                 self._give_back_memory(job)
 
@@ -224,13 +243,20 @@ class PixelPool:
         if size_bytes:
             self._memory.release(size_bytes)
 
-    async def _start(self) -> ChildProcess:
-        child = ChildProcess(self._settings)
-        self._children.add(child)
+    def _queue_of(self, job: PixelJob) -> JobQueue:
+        draws = job.asked.operation is PixelOperation.PLACEHOLDER
+        return self._queues[Role.DRAW if draws else Role.WORK]
+
+    def _pids(self, role: Role) -> list[int]:
+        return [child.pid for child, its in self._children.items() if its is role and child.alive]
+
+    async def _start(self, role: Role) -> ChildProcess:
+        child = await self._spawner.spawn(role)
+        self._children[child] = role
         try:
             await child.ready()
         except BaseException:
-            self._children.discard(child)
+            del self._children[child]
             raise
         return child
 
@@ -238,70 +264,143 @@ class PixelPool:
         try:
             await child.close()
         finally:
-            self._children.discard(child)
+            self._children.pop(child, None)
 
     async def _end_all(self) -> None:
         await asyncio.gather(*map(self._end, list(self._children)))
+        await self._spawner.close()
 
     async def _keep(self, child: ChildProcess) -> None:
-        """Keep one place of the pool filled for as long as the pool is open."""
-        while True:
-            try:
-                await self._serve(child)
-            finally:
-                await self._end(child)
-            child = await self._replace()
+        """Keep one place of the pool filled for as long as the pool is open.
 
-    async def _replace(self) -> ChildProcess:
+        Nothing but the pool's end ends it: a place that nobody keeps would stay empty.
+        """
+        role = self._children[child]
+        again: PixelJob | None = None
+        try:
+            while True:
+                try:
+                    again = await self._serve(child, self._queues[role], again)
+                except Exception:
+                    log.exception("pixel process %d is replaced after a fault", child.pid)
+                    again = None  # `_serve` has told its caller
+                finally:
+                    await self._end(child)
+                if again is not None:
+                    # It may be for the fonts that it failed: the next must know those of now.
+                    await self._look_once()
+                child = await self._replace(role)
+        finally:
+            if again is not None:
+                again.future.cancel()
+
+    async def _look(self) -> None:
+        """Replace a template that died, and all processes when the fonts have changed."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            await self._spawner.look()
+        except (OSError, ProtocolError) as exc:
+            log.error("the template of the pixel processes did not start: %s", exc)  # noqa: TRY400  # it has said why
+        except Exception:
+            log.exception("the template of the pixel processes could not be looked at")
+
+    def _outdate_children(self) -> None:
+        """Have every process replaced: at once those that wait, the others after their job."""
+        for child in self._children:
+            child.outdated = True
+        for taker in self._idle.values():
+            if not taker.done():
+                taker.set_result(None)
+
+    async def _replace(self, role: Role) -> ChildProcess:
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
-                return await self._start()
+                return await self._start(role)
             except (OSError, ProtocolError) as exc:  # TimeoutError, ConnectionError among them
                 log.error(  # noqa: TRY400  # the process has said why; our own trace says nothing
                     "a pixel process did not start: %s; next in %.1f s", exc, backoff_s
                 )
+            except Exception:
+                log.exception("a pixel process did not start; next in %.1f s", backoff_s)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
 
-    async def _serve(self, child: ChildProcess) -> None:
-        """Give jobs to one process until it must be replaced."""
-        while True:
-            job = await self._next_job(child)
+    async def _serve(
+        self, child: ChildProcess, queue: JobQueue, first: PixelJob | None
+    ) -> PixelJob | None:
+        """Give jobs to one process until it must be replaced.
+
+        Args:
+            child: the process.
+            queue: where its jobs come from.
+            first: what another process failed at, perhaps by its own fault.
+
+        Returns: the same for the next process.
+        """
+        while first is not None or not child.outdated:
+            job, first = first or await self._next_job(child, queue), None
             if job is None:
-                log.warning("pixel process %d ended while idle", child.pid)
-                return
+                if not child.outdated:
+                    log.warning("pixel process %d ended while idle", child.pid)
+                return None
             if job.future.done():  # cancelled between the queue and here
+                self._give_back_memory(job)
                 continue
             if not child.alive:  # between two jobs: not this job's doing
-                self._queue.put(job)
-                return
-            self._busy += 1
-            job.running = True
-            try:
-                reply, data = await child.call(job.asked, job.data)
-            except (TimeoutError, ConnectionError, ProtocolError) as exc:
-                _settle(job, self._death(exc, child))
-                return
-            except asyncio.CancelledError:
-                job.future.cancel()
-                raise
-            finally:
-                self._busy -= 1
-                self._give_back_memory(job)
-            _settle(job, _outcome(reply, data))
-            if reply.retiring:
-                log.info("pixel process %d is replaced: it has grown or failed", child.pid)
-                return
+                if job.retried:
+                    return job
+                queue.put(job)
+                return None
+            fate = await self._do(job, child)
+            if fate is Fate.RETIRE_AND_RETRY:
+                log.info("pixel process %d is replaced, its job done again", child.pid)
+                return job
+            if fate is Fate.RETIRE:
+                log.info("pixel process %d is replaced: it is worn or lost", child.pid)
+                return None
+        return None
 
-    async def _next_job(self, child: ChildProcess) -> PixelJob | None:
-        taker = self._queue.take()
+    async def _do(self, job: PixelJob, child: ChildProcess) -> Fate:
+        """Have one job done and tell its caller, unless it is to be done again."""
+        fate = Fate.RETIRE
+        self._busy += 1
+        job.running = True
+        try:
+            reply, data = await child.call(job.asked, job.data)
+            fate = reply.fate
+            if fate is Fate.RETIRE_AND_RETRY and not job.retried:
+                job.retried = True
+                return fate
+            _settle(job, _outcome(reply, data))
+        except (TimeoutError, ConnectionError, ProtocolError) as exc:
+            _settle(job, self._death(exc, child))
+        except asyncio.CancelledError:
+            job.future.cancel()
+            raise
+        except Exception as exc:
+            _settle(job, self._death(exc, child))
+            raise
+        finally:
+            self._busy -= 1
+            if job.future.done():
+                self._give_back_memory(job)
+        return Fate.RETIRE if fate is Fate.RETIRE_AND_RETRY else fate
+
+    async def _next_job(self, child: ChildProcess, queue: JobQueue) -> PixelJob | None:
+        taker = queue.take()
         if taker.done():
             return taker.result()
         child.watch(lambda: None if taker.done() else taker.set_result(None))
+        self._idle[child] = taker
         try:
             return await taker
         finally:
+            del self._idle[child]
             child.unwatch()
 
     def _death(self, exc: Exception, child: ChildProcess) -> PixelsTimedOut | PixelProcessDied:

@@ -1,13 +1,11 @@
-"""The main program of a pixel process: lock yourself in, then serve frames from descriptor 0.
-
-Started by the pool as `python -m imgserve.worker.pixels.process SETTINGS PARENT`.
-"""
+"""A pixel process, once the template has forked it: lock yourself in, then serve frames."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -19,56 +17,51 @@ from dataclasses import dataclass, replace
 from imgserve.errors import CodedError, ConfigError, PixelsFailed
 from imgserve.worker.pixels import sandbox
 from imgserve.worker.pixels.decode import UNREADABLE
-from imgserve.worker.pixels.families import Fonts, load_fonts
+from imgserve.worker.pixels.families import Fonts, FontsChanged
 from imgserve.worker.pixels.frames import (
     DETAIL_LIMIT_BYTES,
     OK,
+    Fate,
+    PixelOperation,
     Reply,
     Request,
     result_kind,
 )
-from imgserve.worker.pixels.operations import OPERATIONS, Tools, warm_up
-from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.operations import OPERATIONS, Tools
+from imgserve.worker.pixels.settings import PixelSettings, Role
 
 PR_SET_PDEATHSIG = 1
 # Address space that is not the job's: what the allocator keeps of earlier jobs, and gaps.
 MEMORY_MARGIN_BYTES = 192 * 1024 * 1024
 # resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
 STACK_BYTES = 256 * 1024 * 1024
-# A process that keeps more than this after a job is replaced: it holds memory that others need, and
-# a fresh one is the same for every job. A large photo leaves 64 MB (child.py).
-GROWTH_LIMIT_BYTES = 160 * 1024 * 1024
 EXIT_NO_SANDBOX = 3
 # Up to this many bytes of a result go out together with their header: one copy more is cheaper than
 # a second system call, which may wake the worker for the header alone.
 JOIN_LIMIT_BYTES = 64 * 1024
+STATUS_BYTES = 4096
+PEAK = re.compile(rb"^VmPeak:\s+(\d+) kB", re.MULTILINE)
+# How Pillow's decoders say that they got no memory.
+OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|cannot allocate", re.IGNORECASE)
 
 
-def main(settings: PixelSettings, parent: int) -> int:
-    """Warm up, lock, say hello, serve until the worker closes its end."""
-    die_with(parent)
-    # A terminal and a service's stop signal reach the whole group; the worker decides when its
-    # children end, so that a drain can finish its jobs.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def run(role: Role, tools: Tools) -> int:
+    """Lock, say hello on descriptor 0, serve until the worker closes its end."""
     link = socket.socket(fileno=0)
     threading.stack_size(STACK_BYTES)
-    tools = Tools(settings, load_fonts(settings.font_dirs))
-    warm_up(tools)
-    # Opened now: a locked process cannot.
-    memory = AddressSpace(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    memory = AddressSpace.of_this_process()
     try:
         report = sandbox.lock(
-            memory_limit_bytes=settings.memory_limit_bytes,
+            memory_limit_bytes=tools.settings.memory_limit_bytes,
             readable=tools.fonts.files,
-            require=settings.require_sandbox,
+            require=tools.settings.require_sandbox,
         )
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_NO_SANDBOX
     tools = with_readable_fonts(tools, report)
     hello = json.dumps(report).encode()
-    server = threading.Thread(target=serve, args=(link, tools, hello, memory), name="pixels")
+    server = threading.Thread(target=serve, args=(link, role, tools, hello, memory), name="pixels")
     server.start()
     server.join()
     return 0
@@ -93,73 +86,141 @@ def die_with(parent: int) -> None:
 
 @dataclass(slots=True)
 class AddressSpace:
-    """The address space of this process, read through a descriptor that outlives the lock."""
+    """The address space of this process, read through descriptors that outlive the lock."""
 
-    descriptor: int
+    statm: int
+    status: int
+
+    @classmethod
+    def of_this_process(cls) -> AddressSpace:
+        """Open what a locked process cannot."""
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        return cls(os.open("/proc/self/statm", flags), os.open("/proc/self/status", flags))
 
     def size_bytes(self) -> int:
         """Return what the process holds now, the allocator's leftovers included."""
-        pages = os.pread(self.descriptor, 32, 0).split()[0]
+        pages = os.pread(self.statm, 32, 0).split()[0]
         return int(pages) * resource.getpagesize()
 
+    def peak_bytes(self) -> int:
+        """Return the most that the process has held."""
+        found = PEAK.search(os.pread(self.status, STATUS_BYTES, 0))
+        return int(found[1]) * 1024 if found else 0
 
-def serve(link: socket.socket, tools: Tools, hello: bytes, memory: AddressSpace) -> None:
+
+def serve(
+    link: socket.socket, role: Role, tools: Tools, hello: bytes, memory: AddressSpace
+) -> None:
     """Send hello, then answer one request after the other until the stream ends.
 
     A job's limit counts from what the process holds when the job begins. Counted from the start of
-    the process, what the allocator kept of one large job would be missing in every later one: font
-    files fail to map then, and resvg leaves out the text.
+    the process, what the allocator kept of one large job would be missing in every later one.
     """
     send(link, Reply.hello(hello), hello)
     fresh_bytes = memory.size_bytes()
+    fonts_bytes = tools.fonts.largest_bytes
+    jobs = 0
     while header := link.recv(Request.FORMAT.size, socket.MSG_WAITALL):
         asked = Request.unpack(header)
         data = link.recv(asked.size_bytes, socket.MSG_WAITALL) if asked.size_bytes else b""
         if len(data) < asked.size_bytes:
             return
         limit_cpu(tools.settings)
-        held_bytes = memory.size_bytes()
-        limit_memory(held_bytes + MEMORY_MARGIN_BYTES + asked.memory_bytes)
+        limit_bytes = limit_memory(
+            memory.size_bytes() + MEMORY_MARGIN_BYTES + asked.memory_bytes + fonts_bytes
+        )
         started_s = time.perf_counter()
-        status, result, broken = perform(data, asked, tools)
+        answer = perform(data, asked, role, tools)
         del data
-        grown_bytes = memory.size_bytes() - fresh_bytes
+        if answer.status == OK and asked.operation is PixelOperation.RASTERIZE:
+            answer = hold_against_peak(answer, asked, memory, limit_bytes - fonts_bytes)
+        seconds = time.perf_counter() - started_s
+        jobs += 1
+        worn = (
+            jobs >= tools.settings.process_jobs
+            or memory.size_bytes() - fresh_bytes > tools.settings.process_growth_bytes
+        )
         reply = Reply(
-            status=status,
+            status=answer.status,
             kind=result_kind(asked),
             width_px=asked.width_px,
             height_px=asked.height_px,
-            seconds=time.perf_counter() - started_s,
-            size_bytes=len(result),
-            retiring=broken or grown_bytes > GROWTH_LIMIT_BYTES,
+            seconds=seconds,
+            size_bytes=len(answer.data),
+            fate=fate_after(answer, first=jobs == 1, worn=worn),
         )
-        send(link, reply, result)
+        send(link, reply, answer.data)
 
 
-def perform(data: bytes, asked: Request, tools: Tools) -> tuple[int, bytes, bool]:
-    """Do the job; turn each failure into a code and a sentence.
+def hold_against_peak(
+    answer: Answer, asked: Request, memory: AddressSpace, bound_bytes: int
+) -> Answer:
+    """Take no picture for whole in which a font may not have been mapped.
 
-    Returns: status, result or sentence, and whether the process may be left in a bad state.
+    The renderer leaves the text out then, and says nothing. It cannot have happened as long as the
+    process never held so much that the largest font no longer fitted below the limit.
     """
-    broken = False
+    return answer if memory.peak_bytes() <= bound_bytes else lacking_memory(asked)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A result, or a code with its sentence, and what it says about the process."""
+
+    status: int
+    data: bytes
+    # What was tried may have been left half done.
+    broken: bool = False
+    # A process that has done nothing before may answer otherwise.
+    lacked_memory: bool = False
+    fonts_changed: bool = False
+
+
+def fate_after(answer: Answer, *, first: bool, worn: bool) -> Fate:
+    """Say what becomes of the process."""
+    if answer.fonts_changed or (answer.lacked_memory and not first):
+        return Fate.RETIRE_AND_RETRY
+    if answer.lacked_memory or answer.broken or worn:
+        return Fate.RETIRE
+    return Fate.KEEP
+
+
+def perform(data: bytes, asked: Request, role: Role, tools: Tools) -> Answer:
+    """Do the job; turn each failure into a code and a sentence."""
     try:
-        operation = OPERATIONS[asked.operation]
-        return OK, operation(data, asked, tools), broken
+        require_role(role, asked.operation)
+        return Answer(OK, OPERATIONS[asked.operation](data, asked, tools))
     except CodedError as exc:
-        return exc.code, detail_bytes(exc.detail), broken
-    except MemoryError:
-        # Libraries keep what a failed allocation left half made.
-        broken = True
-        limit_mb = asked.memory_bytes // 1_000_000
-        detail = f"the image needs more than the {limit_mb} MB of memory allowed"
-    except UNREADABLE as exc:
-        detail = f"the image could not be decoded: {exc}"
+        return Answer(exc.code, detail_bytes(exc.detail), lacked_memory=says_no_memory(exc))
+    except FontsChanged as exc:
+        return Answer(PixelsFailed.code, detail_bytes(str(exc)), fonts_changed=True)
+    except UNREADABLE as exc:  # MemoryError among them
+        if isinstance(exc, MemoryError) or says_no_memory(exc):
+            return lacking_memory(asked)
+        detail, broken = f"the image could not be decoded: {exc}", False
     except Exception as exc:  # noqa: BLE001
         # A fault of this program, not of the image; still only this job may suffer from it.
         sys.excepthook(type(exc), exc, exc.__traceback__)
-        detail = f"the image could not be processed: {type(exc).__name__}"
-        broken = True
-    return PixelsFailed.code, detail_bytes(detail), broken
+        detail, broken = f"the image could not be processed: {type(exc).__name__}", True
+    return Answer(PixelsFailed.code, detail_bytes(detail), broken=broken)
+
+
+def require_role(role: Role, operation: PixelOperation) -> None:
+    """Keep the process that draws away from all that a stranger sent."""
+    if (role is Role.DRAW) != (operation is PixelOperation.PLACEHOLDER):
+        raise RuntimeError(f"{operation.name} was asked of a process for {role.name}")
+
+
+def says_no_memory(exc: Exception) -> bool:
+    """Tell whether a library says in words that an allocation failed."""
+    return OUT_OF_MEMORY.search(str(exc)) is not None
+
+
+def lacking_memory(asked: Request) -> Answer:
+    """Answer that the memory was not enough; libraries keep what was left half made."""
+    limit_mb = asked.memory_bytes // 1_000_000
+    detail = f"the image needs more than the {limit_mb} MB of memory allowed"
+    return Answer(PixelsFailed.code, detail_bytes(detail), lacked_memory=True)
 
 
 def detail_bytes(detail: str) -> bytes:
@@ -174,10 +235,15 @@ def limit_cpu(settings: PixelSettings) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
 
 
-def limit_memory(size_bytes: int) -> None:
-    """Let the next job take so much address space, all else in the process included."""
+def limit_memory(size_bytes: int) -> int:
+    """Let the next job take so much address space, all else in the process included.
+
+    Returns: the limit that is in force.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (min(size_bytes, hard), hard))
+    limit_bytes = min(size_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
+    return limit_bytes
 
 
 def send(link: socket.socket, reply: Reply, data: bytes) -> None:
@@ -187,8 +253,3 @@ def send(link: socket.socket, reply: Reply, data: bytes) -> None:
     else:
         link.sendall(reply.pack())
         link.sendall(data)
-
-
-if __name__ == "__main__":
-    # Nothing is worth tearing down: leave without running what an image may have left behind.
-    os._exit(main(PixelSettings.from_json(sys.argv[1]), int(sys.argv[2])))

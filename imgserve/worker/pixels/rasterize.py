@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import cairosvg
 import resvg_py
 
 from imgserve.errors import PixelsFailed
 from imgserve.request import Renderer
+from imgserve.worker.pixels.cairo import cairosvg
 from imgserve.worker.pixels.families import Fonts
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.settings import PixelSettings
@@ -31,14 +31,29 @@ def rasterize(data: bytes, asked: Request, settings: PixelSettings, fonts: Fonts
     Raises:
         SvgInvalid, SourceTooManyPixels: as `clean_svg`.
         PixelsFailed: when no renderer takes it, or it has text and there is no font.
+        FontsChanged: when it has text, and a font was removed or replaced since the lock.
     """
     svg = clean_svg(data, settings, size_px=(asked.width_px, asked.height_px))
     if svg.has_text and not fonts.generic:
         raise PixelsFailed(
             "the SVG has text and no font is installed where the worker looks for fonts; "
-            "install fonts there, for example fonts-dejavu-core, and restart it (`imgserve status` "
-            "says whether the kernel lacks Landlock, without which no font can be read either)"
+            "install fonts there, for example fonts-dejavu-core (`imgserve status` says whether "
+            "the kernel lacks Landlock, without which no font can be read either)"
         )
+    if svg.has_text:
+        fonts.require_unchanged()
+    png = render(svg, asked, fonts)
+    if svg.has_text:
+        fonts.require_unchanged()
+    return png
+
+
+def render(svg: CleanSvg, asked: Request, fonts: Fonts) -> bytes:
+    """Render with the first renderer that takes it.
+
+    Raises:
+        PixelsFailed: when none does.
+    """
     refusals = []
     for renderer in (asked.renderer, *(other for other in RENDERERS if other != asked.renderer)):
         try:

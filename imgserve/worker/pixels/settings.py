@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from imgserve.request import ImageKind, Renderer
@@ -15,6 +15,14 @@ CONTENT_TYPES = {
     ImageKind.GIF: "image/gif",
     ImageKind.JPEG: "image/jpeg",
 }
+
+
+class Role(IntEnum):
+    """What a pixel process is for, as the template is told."""
+
+    WORK = 1
+    # It draws placeholders, which are kept for others, and never sees a stranger's bytes.
+    DRAW = 2
 
 
 class Text(StrEnum):
@@ -69,6 +77,10 @@ class PixelSettings:
             part of it, and one alone nearly all.
         memory_limit_bytes: RLIMIT_AS of a process: 100 MP of premultiplied RGBA twice, the
             source, the 256 MB stack and the libraries.
+        process_jobs: jobs of one process, which is replaced then: nothing that an image did to it
+            lasts for longer.
+        process_growth_bytes: a process that keeps more than this after a job is replaced: it holds
+            memory that others need. A large photo leaves 64 MB (spawner.py).
         font_dirs: the only folders that a process can read once it is locked.
         require_sandbox: refuse to start where the kernel lacks a part of the sandbox.
         placeholder_cache_bytes: placeholders kept ready, least recently used out first.
@@ -86,6 +98,8 @@ class PixelSettings:
     jpeg_scan_limit: int = 100
     pixel_memory_bytes: int = 1_000_000_000
     memory_limit_bytes: int = 2048 * MIB
+    process_jobs: int = 1000
+    process_growth_bytes: int = 128 * MIB
     font_dirs: tuple[Path, ...] = field(default_factory=system_font_dirs)
     require_sandbox: bool = False
     placeholder_cache_bytes: int = 8 * MIB

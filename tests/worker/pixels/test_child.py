@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
+import subprocess
 import sys
 
 import pytest
 
 from imgserve.errors import ProtocolError
 from imgserve.request import ImageKind
-from imgserve.worker.pixels import child as child_module
 from imgserve.worker.pixels.child import SOCKET_BUFFER_BYTES, ChildProcess
 from imgserve.worker.pixels.frames import PixelOperation, Request
 from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.words import Words
 
 PROGRAM = """
 import hashlib, socket, time
@@ -31,13 +33,24 @@ def frame(result):
 """
 
 
-def call(monkeypatch, answer: str, data: bytes = b"") -> bytes:
+def start(command: list[str], link: socket.socket, words: Words) -> subprocess.Popen:
+    """Start a process with this end as its stdin."""
+    return subprocess.Popen(command, stdin=link.fileno(), stderr=words.writer)
+
+
+def call(answer: str, data: bytes = b"") -> bytes:
     """Start a process that runs the answer after it has read its job; return its result."""
     command = [sys.executable, "-c", PROGRAM + answer]
-    monkeypatch.setattr(child_module, "_command", lambda _: command)
 
     async def scenario() -> bytes:
-        child = ChildProcess(PixelSettings(processes=1, pixel_timeout_s=20))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        words = Words("a process of the test")
+        with theirs:
+            process = start(command, theirs, words)
+        words.close_writer()
+        settings = PixelSettings(processes=1, pixel_timeout_s=20)
+        child = ChildProcess(settings, pid=process.pid, link=ours, words=words)
         try:
             await child.ready()
             asked = Request(
@@ -52,42 +65,43 @@ def call(monkeypatch, answer: str, data: bytes = b"") -> bytes:
             return result
         finally:
             await child.close()
+            process.returncode = 0  # the child's close has waited for it
 
     return asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 4 * SOCKET_BUFFER_BYTES + 1])
-def test_a_job_arrives_whole(monkeypatch, size_bytes):
+def test_a_job_arrives_whole(size_bytes):
     """Also where the socket takes it in pieces: the process begins to read late."""
     data = os.urandom(size_bytes)
     answer = "link.sendall(frame(b'x' * 32).pack() + hashlib.sha256(data).digest())"
-    assert call(monkeypatch, answer, data) == hashlib.sha256(data).digest()
+    assert call(answer, data) == hashlib.sha256(data).digest()
 
 
-def test_a_reply_may_come_in_crumbs(monkeypatch):
+def test_a_reply_may_come_in_crumbs():
     """The header byte by byte, the data in three pieces."""
     answer = """
 for byte in frame(b"x" * 3).pack() + b"abc":
     link.sendall(bytes([byte]))
     time.sleep(0.005)
 """
-    assert call(monkeypatch, answer) == b"abc"
+    assert call(answer) == b"abc"
 
 
-def test_a_large_reply_arrives_whole(monkeypatch):
+def test_a_large_reply_arrives_whole():
     """Its header comes with the first of it."""
     answer = "link.sendall(frame(b'x' * 3_000_000).pack() + b'x' * 3_000_000)"
-    assert call(monkeypatch, answer) == b"x" * 3_000_000
+    assert call(answer) == b"x" * 3_000_000
 
 
-def test_more_than_was_said_is_refused(monkeypatch):
+def test_more_than_was_said_is_refused():
     """What came too much would be taken for the next job's reply."""
     with pytest.raises(ProtocolError, match="1 B more than it said"):
-        call(monkeypatch, "link.sendall(frame(b'xyz').pack() + b'xyz!')")
+        call("link.sendall(frame(b'xyz').pack() + b'xyz!')")
 
 
 @pytest.mark.parametrize("said", ["b''", "frame(b'xyz').pack()[:7]", "frame(b'xyz').pack() + b'x'"])
-def test_a_process_that_ends_amid_its_reply_is_lost(monkeypatch, said):
+def test_a_process_that_ends_amid_its_reply_is_lost(said):
     """Wherever it ends."""
     with pytest.raises(ConnectionError):
-        call(monkeypatch, f"link.sendall({said})")
+        call(f"link.sendall({said})")

@@ -238,7 +238,7 @@ def test_cancelled_jobs_leave_or_are_dropped():
 
 
 def test_short_jobs_go_first():
-    """A check or a placeholder passes heavy jobs that wait."""
+    """A check passes heavy jobs that wait."""
 
     async def scenario() -> None:
         async with pool_of(1) as pool:
@@ -251,17 +251,14 @@ def test_short_jobs_go_first():
             heavy = asyncio.create_task(
                 pool.resize(large, kind=ImageKind.JPEG, width_px=900, height_px=700)
             )
-            placeholder = asyncio.create_task(
-                pool.placeholder(kind=ImageKind.PNG, width_px=9, height_px=9, text=Text.PROCESSING)
-            )
             check = asyncio.create_task(pool.check_svg(images.svg()))
-            jobs = {"first": first, "heavy": heavy, "placeholder": placeholder, "check": check}
+            jobs = {"first": first, "heavy": heavy, "check": check}
             for name, task in jobs.items():
                 task.add_done_callback(lambda _, name=name: order.append(name))
-            await until(lambda: "3 wait" in repr(pool))
+            await until(lambda: "2 wait" in repr(pool))
             os.kill(pid, signal.SIGCONT)
             await asyncio.gather(*jobs.values())
-            assert order.index("heavy") == 3
+            assert order.index("heavy") == 2
 
     asyncio.run(scenario())
 
