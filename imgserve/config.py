@@ -301,6 +301,14 @@ class Settings(BaseSettings):
         "each, and at least 1 GB, which the largest picture takes, and more where the limits of "
         "pixels are raised",
     )
+    process_jobs: Count = Field(
+        1000, description="jobs of a pixel process, which is then replaced; 1: a fresh one for each"
+    )
+    process_growth_bytes: Count = Field(
+        128 * 1024 * 1024,
+        description="memory that a pixel process may keep after a job; one that keeps more is "
+        "replaced",
+    )
     drain_timeout_s: Duration = Field(
         60, description="longest time to finish running jobs when asked to end"
     )

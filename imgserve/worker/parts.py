@@ -67,6 +67,8 @@ def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
         jpeg_scan_limit=settings.jpeg_scan_limit,
         pixel_memory_bytes=settings.pixel_memory_bytes or budget_bytes,
         require_sandbox=settings.require_sandbox,
+        process_jobs=settings.process_jobs,
+        process_growth_bytes=settings.process_growth_bytes,
     )
     return replace(chosen, memory_limit_bytes=chosen.memory_limit_bytes + more_bytes)
 

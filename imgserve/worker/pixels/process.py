@@ -241,7 +241,7 @@ def limit_memory(size_bytes: int) -> int:
     Returns: the limit that is in force.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit_bytes = min(size_bytes, hard)
+    limit_bytes = size_bytes if hard == resource.RLIM_INFINITY else min(size_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
     return limit_bytes
 
