@@ -128,6 +128,7 @@ class FakePixels:
     """Results and placeholders as scripted."""
 
     pids = (7,)
+    all_pids = (6, 7)
 
     def __init__(self, script: Script) -> None:
         self._script = script

@@ -288,7 +288,8 @@ def _computes(process: psutil.Process) -> bool:
     """Whether a pixel process has a job: once locked in (seccomp mode 2) it uses no CPU idle."""
     try:
         locked = "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
-        return locked and process.cpu_percent(0.1) > 5
+        # Not the one that draws placeholders.
+        return locked and process.name() == "imgserve-pixels" and process.cpu_percent(0.1) > 5
     except (OSError, psutil.Error):
         return False
 

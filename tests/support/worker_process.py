@@ -61,7 +61,7 @@ class WorkerProcess:
         return self._log_file.read_text()
 
     def children(self) -> list[psutil.Process]:
-        """Its pixel processes."""
+        """Its pixel processes, with the template and the one that draws placeholders."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self._process.pid).children(recursive=True)
         return []

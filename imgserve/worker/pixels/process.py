@@ -30,7 +30,9 @@ from imgserve.worker.pixels.frames import (
 from imgserve.worker.pixels.operations import OPERATIONS, Tools
 from imgserve.worker.pixels.settings import PixelSettings, Role
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+# What `ps` and `top` show; they have the command line of the template. 15 bytes at most.
+NAMES = {Role.WORK: b"imgserve-pixels", Role.DRAW: b"imgserve-draw"}
 # Address space that is not the job's: what the allocator keeps of earlier jobs, and gaps.
 MEMORY_MARGIN_BYTES = 192 * 1024 * 1024
 # resvg recurses over nested groups: 200 to 400 of them overflow the usual 8 MB.
@@ -49,6 +51,7 @@ def run(role: Role, tools: Tools) -> int:
     """Lock, say hello on descriptor 0, serve until the worker closes its end."""
     link = socket.socket(fileno=0)
     threading.stack_size(STACK_BYTES)
+    ctypes.CDLL(None).prctl(PR_SET_NAME, NAMES[role], 0, 0, 0)
     memory = AddressSpace.of_this_process()
     try:
         report = sandbox.lock(

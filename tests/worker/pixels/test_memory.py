@@ -106,3 +106,11 @@ def test_large_jobs_wait_for_each_other_and_small_ones_do_not():
                 assert (await job).width_px == 100
 
     asyncio.run(scenario())
+
+
+def test_settings_of_replacement_reach_the_processes():
+    """After how many jobs, and how much growth, a process is replaced."""
+    asked = Settings(process_jobs=7, process_growth_bytes=8_000_000)
+    chosen = build_pixel_settings(asked, processes=1)
+    assert (chosen.process_jobs, chosen.process_growth_bytes) == (7, 8_000_000)
+    assert PixelSettings.from_json(chosen.to_json()) == chosen

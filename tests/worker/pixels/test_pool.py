@@ -366,7 +366,7 @@ def test_processes_end_with_their_worker(tmp_path: Path):
         "from imgserve.worker.pixels import PixelPool, PixelSettings\n"
         "async def main():\n"
         "    async with PixelPool(PixelSettings(processes=2)) as pool:\n"
-        "        print(*pool.pids, flush=True)\n"
+        "        print(*pool.all_pids, flush=True)\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -374,9 +374,10 @@ def test_processes_end_with_their_worker(tmp_path: Path):
         [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     ) as worker:
         pids = [int(pid) for pid in worker.stdout.readline().split()]
-        stop(pids[0])
+        for pid in pids:
+            stop(pid)
         worker.kill()
-    assert len(pids) == 2
+    assert len(pids) == 4, "with the template and the process that draws"
 
     def ended(pid: int) -> bool:
         try:

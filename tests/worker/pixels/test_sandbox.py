@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from imgserve.errors import ConfigError
 from imgserve.worker.pixels import PixelSettings, sandbox, sandbox_report, seccomp
 from imgserve.worker.pixels.families import Fonts
-from imgserve.worker.pixels.operations import Tools
+from imgserve.worker.pixels.operations import DECODERS, Tools
 from imgserve.worker.pixels.process import with_readable_fonts
 
 ROOT = Path(__file__).parents[3]
@@ -130,6 +131,36 @@ def test_allowed(what, font):
     """From inside, this works, for decoders and renderers need it."""
     kind, text = attempt(ALLOWED[what], font)
     assert kind == "done", text
+
+
+DECODE = """(lambda: [
+    Image.open(io.BytesIO(data), formats=(name,)).convert('RGB').getpixel((9, 9))
+    for name, data in files.items()
+])()"""
+# The files are made before the lock; each is decoded there once, as in the template.
+MAKE_FILES = """
+import io
+from PIL import Image
+from imgserve.worker.pixels.operations import DECODERS, warm_up_decoders
+warm_up_decoders()
+files = {}
+for name in DECODERS:
+    buffer = io.BytesIO()
+    Image.new("RGB", (600, 400), (0, 0, 255)).save(buffer, name)
+    files[name] = buffer.getvalue()
+"""
+
+
+@needs_kernel
+def test_every_decoder_works_in_a_locked_process(font):
+    """Each of them, with threads where it starts some, as the one of AVIF does."""
+    kind, text = attempt(DECODE, font, MAKE_FILES)
+    assert kind == "done", text
+    colors = ast.literal_eval(text)
+    assert len(colors) == len(DECODERS)
+    for red, green, blue in colors:
+        assert max(red, green) <= 3
+        assert blue >= 250
 
 
 @needs_kernel
