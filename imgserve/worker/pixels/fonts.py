@@ -62,5 +62,5 @@ def fonts_report(folders: Sequence[Path]) -> bool | str:
     looked = ", ".join(map(str, folders))
     return (
         f"no font under {looked}: SVGs with text fail (401); install fonts, for example "
-        "fonts-dejavu-core, and restart"
+        "fonts-dejavu-core; a worker that runs notices it"
     )
