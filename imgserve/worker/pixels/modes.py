@@ -19,8 +19,6 @@ PROFILE_SPACES = {
     "RGBA": b"RGB ",
     "CMYK": b"CMYK",
 }
-# What lcms takes for a transform of four colours, with room.
-TRANSFORM_BYTES = 32 * 1024 * 1024
 
 
 def resampling_mode(source: Image.Image) -> Image.Image:
@@ -89,19 +87,8 @@ def color_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image
         try:
             return _through_profile(image, profile), None
         except (ImageCms.PyCMSError, OSError, ValueError):
-            # A broken profile: the plain conversion is what viewers show then. But lcms says the
-            # same where its tables do not fit into memory.
-            require_memory(TRANSFORM_BYTES)
+            pass  # a broken profile: the plain conversion is what viewers show then
     return image.convert("RGB"), None
-
-
-def require_memory(size_bytes: int) -> None:
-    """See whether so much memory can be had.
-
-    Raises:
-        MemoryError: when it cannot.
-    """
-    bytearray(size_bytes)
 
 
 def _through_profile(image: Image.Image, profile: bytes) -> Image.Image:
