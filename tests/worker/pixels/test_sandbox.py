@@ -14,8 +14,9 @@ import pytest
 from imgserve.errors import ConfigError
 from imgserve.worker.pixels import PixelSettings, sandbox, sandbox_report, seccomp
 from imgserve.worker.pixels.families import Fonts
-from imgserve.worker.pixels.operations import DECODERS, Tools
+from imgserve.worker.pixels.operations import Tools
 from imgserve.worker.pixels.process import with_readable_fonts
+from tests.support import images
 
 ROOT = Path(__file__).parents[3]
 
@@ -133,31 +134,32 @@ def test_allowed(what, font):
     assert kind == "done", text
 
 
-DECODE = """(lambda: [
+EMBEDDED = ("PNG", "GIF", "JPEG", "WEBP", "AVIF", "BMP", "TIFF")
+DECODE = """[
     Image.open(io.BytesIO(data), formats=(name,)).convert('RGB').getpixel((9, 9))
     for name, data in files.items()
-])()"""
-# The files are made before the lock; each is decoded there once, as in the template.
-MAKE_FILES = """
+]"""
+# The files come from outside: what the process has not loaded before the lock it cannot decode.
+WARM_UP = """
 import io
 from PIL import Image
-from imgserve.worker.pixels.operations import DECODERS, warm_up_decoders
+from imgserve.worker.pixels.operations import warm_up_decoders
+folder = os.path.dirname(font)
+files = {name: open(f"{folder}/{name}", "rb").read() for name in NAMES}
 warm_up_decoders()
-files = {}
-for name in DECODERS:
-    buffer = io.BytesIO()
-    Image.new("RGB", (600, 400), (0, 0, 255)).save(buffer, name)
-    files[name] = buffer.getvalue()
 """
 
 
 @needs_kernel
 def test_every_decoder_works_in_a_locked_process(font):
     """Each of them, with threads where it starts some, as the one of AVIF does."""
-    kind, text = attempt(DECODE, font, MAKE_FILES)
+    blue_picture = images.Image.new("RGB", (600, 400), (0, 0, 255))
+    for name in EMBEDDED:
+        (font.parent / name).write_bytes(images.encode(blue_picture, name))
+    kind, text = attempt(DECODE, font, WARM_UP.replace("NAMES", repr(EMBEDDED)))
     assert kind == "done", text
     colors = ast.literal_eval(text)
-    assert len(colors) == len(DECODERS)
+    assert len(colors) == len(EMBEDDED)
     for red, green, blue in colors:
         assert max(red, green) <= 3
         assert blue >= 250
