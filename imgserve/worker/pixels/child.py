@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import TypeVar
 
 from imgserve.errors import ProtocolError
 from imgserve.worker.pixels.frames import HELLO, Reply, Request
@@ -21,6 +22,24 @@ FIRST_READ_BYTES = 64 * 1024
 # A killed process is gone within a millisecond, unless it holds gigabytes.
 FIRST_LOOK_S = 0.001
 LAST_LOOK_S = 0.05
+
+Outcome = TypeVar("Outcome")
+
+
+async def outlast(task: asyncio.Task[Outcome]) -> Outcome:
+    """Wait for a task to its end, also when the caller is cancelled, once or more often.
+
+    Raises: asyncio.CancelledError after its end when the caller was cancelled meanwhile.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 class ChildProcess:
@@ -42,6 +61,7 @@ class ChildProcess:
         self._link = link
         self._words = words
         self._waited_for = False
+        self._ending: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<ChildProcess {self.pid} {'alive' if self.alive else 'ended'}>"
@@ -136,8 +156,9 @@ class ChildProcess:
             os.kill(self.pid, signal.SIGKILL)
         self._loop.remove_reader(self._link)
         self._link.close()
-        # Also where the caller is cancelled: nobody else waits for it.
-        await asyncio.shield(asyncio.ensure_future(self._wait()))
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._wait())
+        await outlast(self._ending)
 
     async def _wait(self) -> None:
         """Wait without a thread, which the system may refuse just now."""

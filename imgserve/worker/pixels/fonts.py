@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,11 @@ FontsSeen = tuple[tuple[str, int, int, int, int], ...]
 
 
 def see_fonts(folders: Sequence[Path]) -> FontsSeen:
-    """Say which font files there are; equal answers mean that nothing has changed."""
+    """Say which font files there are; equal answers mean that nothing has changed.
+
+    Raises:
+        OSError: when the system lacks descriptors or memory to look.
+    """
     return see_files(font_files(folders))
 
 
@@ -38,15 +43,22 @@ def see_files(paths: Sequence[str]) -> FontsSeen:
     for path in paths:
         try:
             about = os.stat(path)  # noqa: PTH116  # before each text: a Path costs as much again
-        except OSError:
+        except OSError as exc:
+            _raise_if_short(exc)
             continue
         seen.append((path, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
     return tuple(seen)
 
 
+def _raise_if_short(exc: OSError) -> None:
+    """Let no shortage of the system pass for fonts that are gone."""
+    if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise exc
+
+
 def _walk(folders: Sequence[Path]) -> Iterator[Path]:
     for folder in folders:
-        for parent, folders_below, names in os.walk(folder):
+        for parent, folders_below, names in os.walk(folder, onerror=_raise_if_short):
             folders_below.sort()
             yield from (
                 Path(parent, name)

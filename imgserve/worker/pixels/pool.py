@@ -304,7 +304,7 @@ class PixelPool:
         try:
             await self._spawner.look()
         except (OSError, ProtocolError) as exc:
-            log.error("the template of the pixel processes did not start: %s", exc)  # noqa: TRY400  # it has said why
+            log.error("the template of the pixel processes could not be seen to: %s", exc)  # noqa: TRY400  # the sentence says it
         except Exception:
             log.exception("the template of the pixel processes could not be looked at")
 

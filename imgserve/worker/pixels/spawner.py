@@ -14,7 +14,7 @@ from pathlib import Path
 
 import imgserve
 from imgserve.errors import ProtocolError
-from imgserve.worker.pixels.child import SOCKET_BUFFER_BYTES, ChildProcess
+from imgserve.worker.pixels.child import SOCKET_BUFFER_BYTES, ChildProcess, outlast
 from imgserve.worker.pixels.fonts import FontsSeen, see_fonts
 from imgserve.worker.pixels.settings import PixelSettings, Role
 from imgserve.worker.pixels.words import Words
@@ -157,14 +157,14 @@ class Spawner:
             template = await self._living()
             forking = asyncio.ensure_future(template.fork(role))
             try:
-                return await asyncio.shield(forking)
+                return await outlast(forking)
             except (ConnectionError, TimeoutError, ProtocolError):
                 # An answer that still comes would be taken for the next one's.
                 await self._end()
                 raise
             except asyncio.CancelledError:
-                with contextlib.suppress(OSError, ProtocolError):
-                    await (await forking).close()
+                if forking.exception() is None:
+                    await forking.result().close()
                 raise
 
     async def look(self) -> None:

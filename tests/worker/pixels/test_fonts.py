@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,18 @@ def test_fonts_that_change_for_ever_end_the_job_with_words(fonts, monkeypatch):
                 await text(pool)
 
     asyncio.run(scenario())
+
+
+@needs_font
+def test_fonts_are_not_gone_when_descriptors_are(fonts):
+    """A folder that cannot be looked at just now is an error, not a folder without fonts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            see_fonts((fonts,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @needs_font

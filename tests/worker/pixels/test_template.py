@@ -110,7 +110,7 @@ def test_refused_descriptors_are_tried_again(whose, caplog):
             resource.prlimit(target, resource.RLIMIT_NOFILE, (3, hard))
             os.kill(pid, signal.SIGKILL)
             try:
-                await until(lambda: "did not start" in caplog.text)
+                await until(lambda: "a pixel process did not start" in caplog.text)
             finally:
                 resource.prlimit(target, resource.RLIMIT_NOFILE, (soft, hard))
             assert (await small(pool)).width_px == 8
