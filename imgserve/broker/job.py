@@ -83,6 +83,7 @@ class Job:
     width_px: int = 0
     height_px: int = 0
     size_bytes: int = 0
+    warnings: tuple[tuple[str, str], ...] = ()
     incarnation: str = ""
     sent_s: float = 0.0
     final_seq: int = 0
@@ -139,6 +140,7 @@ class Job:
         self.dst_url = report.dst_url
         self.width_px, self.height_px = report.width_px, report.height_px
         self.size_bytes, self.seconds = report.size_bytes, report.seconds
+        self.warnings = report.warnings
 
     def event(self, epoch: str, seq: int, state: State | None = None) -> JobState:
         """Return the event that says the job's state (or an earlier one) on one topic."""
@@ -161,6 +163,7 @@ class Job:
             self.width_px,
             self.height_px,
             self.size_bytes,
+            self.warnings,
         )
 
 
@@ -182,6 +185,7 @@ _PROGRESS: Final = (
     "size_bytes",
     "tag",
     "touched",
+    "warnings",
 )
 """What of a job outlives the broker; later versions may add names at the end."""
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from imgserve.client.ledger import FINAL_RANK, RANK, Entry
 from imgserve.errors import ImgserveError, JobConflict, JobFailed, RequestInvalid, RequestUnparsable
+from imgserve.picture_warnings import PictureWarning
 from imgserve.protocol.events import JobState, Refusal, State
 
 
@@ -25,6 +26,7 @@ class Outcome:
         dst_url: where the result is, once the job was accepted; else empty.
         width_px, height_px, size_bytes: the result's, once done; else 0.
         seconds: stage -> seconds.
+        warnings: what of the source was not drawn or not kept, though it is done.
         code, detail: why not done; 0 and empty when done. A rejection without a code is a request
             that cannot be parsed, or an id that was used before for another request.
         attempts: how often the job was given to a worker.
@@ -38,6 +40,7 @@ class Outcome:
     height_px: int = 0
     size_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[PictureWarning, ...] = ()
     code: int = 0
     detail: str = ""
     attempts: int = 0
@@ -74,6 +77,7 @@ def outcome_of(entry: Entry) -> Outcome:
         height_px=latest.height_px,
         size_bytes=latest.size_bytes,
         seconds=latest.seconds or {},
+        warnings=tuple(PictureWarning(*pair) for pair in latest.warnings),
         code=latest.code,
         detail=latest.detail,
         attempts=latest.attempts,

@@ -93,7 +93,15 @@ def shown(outcome: Outcome) -> dict[str, Any]:
     }
     if outcome.state == "done":
         sizes = {"width": outcome.width_px, "height": outcome.height_px}
-        return document | sizes | {"bytes": outcome.size_bytes, "seconds": dict(outcome.seconds)}
+        return (
+            document
+            | sizes
+            | {
+                "bytes": outcome.size_bytes,
+                "seconds": dict(outcome.seconds),
+                "warnings": [warning.as_json() for warning in outcome.warnings],
+            }
+        )
     return document | {"code": outcome.code, "detail": outcome.detail}
 
 
@@ -101,15 +109,18 @@ def _submit(
     client: Client, lines: Iterable[bytes], name: str, window: int, total: int | None
 ) -> int:
     counts: Counter[str] = Counter()
+    warned = 0
     began_s = time.monotonic()
     with Progress(total) as progress:
         for outcome in client.map(requests(lines, name), window=window):
             counts[str(outcome.state)] += 1
+            warned += bool(outcome.warnings)
             print(json.dumps(shown(outcome)), flush=True)
             progress.show(counts)
     took_s = time.monotonic() - began_s
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    print(f"imgserve: {summary or 'no requests'} in {took_s:.1f} s", file=sys.stderr)
+    warnings = f" ({warned} of them with warnings)" if warned else ""
+    print(f"imgserve: {summary or 'no requests'}{warnings} in {took_s:.1f} s", file=sys.stderr)
     return ExitCode.OK if counts.total() == counts["done"] else ExitCode.JOBS_FAILED
 
 

@@ -8,6 +8,7 @@ from imgserve.client.ledger import Entry
 from imgserve.errors import JobConflict, RequestInvalid, RequestUnparsable, ServiceUnavailable
 from imgserve.gateway.base import Handler
 from imgserve.gateway.submitting import SubmitHandler
+from imgserve.picture_warnings import PictureWarning
 from imgserve.protocol.checks import is_identifier
 from imgserve.protocol.events import TERMINAL, JobState, State
 
@@ -114,4 +115,5 @@ def job_document(state: JobState) -> dict[str, Any]:
         "width": state.width_px or None,
         "height": state.height_px or None,
         "bytes": state.size_bytes or None,
+        "warnings": [PictureWarning(*pair).as_json() for pair in state.warnings],
     }

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from imgserve.errors import ProtocolError
+from imgserve.picture_warnings import DETAIL_LIMIT_CHARS, WARNINGS_LIMIT
 
 PAYLOAD_LIMIT_BYTES: Final = 64 * 1024
 """A request's own limit (code 117); nothing larger travels."""
@@ -113,6 +114,15 @@ def texts(name: str, value: object) -> None:
     """A list of strings."""
     for entry in items(name, value):
         text(name, entry)
+
+
+def warnings(name: str, value: object) -> None:
+    """A short list of [name, detail]."""
+    for entry in items(name, value, WARNINGS_LIMIT):
+        if not isinstance(entry, tuple) or len(entry) != 2:
+            raise ProtocolError(f"{name} is not a list of [name, detail]")
+        identifier(name, entry[0])
+        text(name, entry[1], DETAIL_LIMIT_CHARS)
 
 
 def attempts(name: str, value: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
@@ -97,6 +97,7 @@ class JobState:
         reasons: why earlier attempts ended, oldest first.
         seconds: stage -> seconds, once done.
         width_px, height_px, size_bytes: the result's, once done; else 0.
+        warnings: [name, detail] of what was not drawn or not kept, once done.
     """
 
     KIND: ClassVar = "state"
@@ -113,6 +114,7 @@ class JobState:
     width_px: int = 0
     height_px: int = 0
     size_bytes: int = 0
+    warnings: tuple[tuple[str, str], ...] = field(default=(), metadata=checks.LATER)
 
     def check(self) -> None:
         """Run by who reads it."""
@@ -131,6 +133,7 @@ class JobState:
         checks.integer("width_px", self.width_px)
         checks.integer("height_px", self.height_px)
         checks.integer("size_bytes", self.size_bytes)
+        checks.warnings("warnings", self.warnings)
 
 
 class Refusal(StrEnum):

@@ -138,6 +138,7 @@ class Done(JobReport):
     Args:
         width_px, height_px, size_bytes: the result's.
         seconds: stage -> seconds (fetch, placeholder, pixels, upload, total, …).
+        warnings: [name, detail] of what was not drawn or not kept.
     """
 
     KIND: ClassVar = "done"
@@ -146,6 +147,7 @@ class Done(JobReport):
     height_px: int
     size_bytes: int
     seconds: Mapping[str, float]
+    warnings: tuple[tuple[str, str], ...] = field(default=(), metadata=checks.LATER)
 
     def __post_init__(self) -> None:
         JobReport.__post_init__(self)
@@ -154,6 +156,7 @@ class Done(JobReport):
         checks.integer("height_px", self.height_px)
         checks.integer("size_bytes", self.size_bytes)
         checks.numbers("seconds", self.seconds)
+        checks.warnings("warnings", self.warnings)
 
 
 class ReturnReason(StrEnum):

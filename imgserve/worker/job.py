@@ -144,6 +144,7 @@ class Attempt:
             result.height_px,
             len(result.data),
             self._watch.seconds(),
+            result.warnings,
         )
 
     def _open_source(self, request: Request) -> Source:
@@ -287,6 +288,7 @@ class Attempt:
             return
         if isinstance(ending, Done):
             what = f"{ending.width_px}x{ending.height_px}, {ending.size_bytes} bytes"
+            what += "".join(f"; {name}: {detail}" for name, detail in ending.warnings)
         else:
             what = f"{ending.code} {ending.detail}"
         asked = self._request

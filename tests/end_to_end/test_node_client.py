@@ -74,6 +74,7 @@ def test_job_is_accepted_and_done(client: Path, service: Service, web: HttpServe
     result = web.stored[f"/{name}/größe-120.png"]
     assert form(result) == ("PNG", (120, 80))
     assert (done["width_px"], done["height_px"], done["size_bytes"]) == (120, 80, len(result))
+    assert done["warnings"] == []
     assert {"fetch", "pixels", "upload", "total"} <= done["seconds"].keys()
     assert service.job(f"/jobs/{done['job_id']}")["state"] == "done"
 

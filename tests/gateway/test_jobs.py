@@ -14,6 +14,7 @@ from tests.support.gateway_run import REQUEST, GatewayRun
 
 KEYS = {
     "id", "state", "dstURL", "code", "detail", "attempts", "seconds", "width", "height", "bytes",
+    "warnings",
 }  # fmt: skip
 
 

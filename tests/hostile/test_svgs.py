@@ -8,6 +8,7 @@ from pathlib import Path
 import cairosvg
 import pytest
 
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels import PixelSettings
 from imgserve.worker.pixels.families import Fonts
@@ -258,7 +259,7 @@ def unconfined(svg: bytes | CleanSvg, renderer: Renderer) -> bytes:
     )
     if isinstance(svg, CleanSvg):
         return RENDERERS[renderer](svg, asked, Fonts((), {}))
-    return rasterize(svg, asked, PixelSettings(processes=1), Fonts((), {}))
+    return rasterize(svg, asked, PixelSettings(processes=1), Fonts((), {}), WarningCollector())
 
 
 def is_blank(png: bytes) -> bool:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from imgserve.errors import ProtocolError
-from imgserve.worker.pixels.frames import HELLO, Reply, Request
+from imgserve.picture_warnings import PictureWarning
+from imgserve.worker.pixels.frames import HELLO, Reply, Request, unpack_warnings
 from imgserve.worker.pixels.settings import PixelSettings
 from imgserve.worker.pixels.words import Words
 
 # The kernel caps it at net.core.wmem_max; a frame larger than the buffer takes several turns.
 SOCKET_BUFFER_BYTES = 1024 * 1024
+# A reply's header, its bytes and its warnings.
+Replied = tuple[Reply, bytes, tuple[PictureWarning, ...]]
 # A thumbnail with its header: most replies come in one read.
 FIRST_READ_BYTES = 64 * 1024
 # A killed process is gone within a millisecond, unless it holds gigabytes.
@@ -76,7 +79,7 @@ class ChildProcess:
         """
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                _, report = await self._receive(HELLO)
+                _, report, _ = await self._receive(HELLO)
             self.sandbox = json.loads(report)
         except BaseException as exc:
             await self.close()
@@ -102,7 +105,7 @@ class ChildProcess:
         """End `watch`."""
         self._loop.remove_reader(self._link)
 
-    async def call(self, asked: Request, data: bytes) -> tuple[Reply, bytes]:
+    async def call(self, asked: Request, data: bytes) -> Replied:
         """Send one request and wait for its reply.
 
         Raises:
@@ -128,20 +131,21 @@ class ChildProcess:
             rest = memoryview(data)[sent_bytes - len(header) :]
             await self._loop.sock_sendall(self._link, rest)
 
-    async def _receive(self, asked: Request) -> tuple[Reply, bytes]:
+    async def _receive(self, asked: Request) -> Replied:
         """Read one frame; most come in one piece, header and all."""
         came = await self._read_some(FIRST_READ_BYTES)
         while len(came) < Reply.FORMAT.size:
             came += await self._read_some(FIRST_READ_BYTES)
         reply = Reply.unpack(came[: Reply.FORMAT.size], asked=asked)
         pieces = [came[Reply.FORMAT.size :]]
-        missing_bytes = reply.size_bytes - len(pieces[0])
+        missing_bytes = reply.size_bytes + reply.warnings_bytes - len(pieces[0])
         while missing_bytes > 0:
             pieces.append(await self._read_some(min(missing_bytes, SOCKET_BUFFER_BYTES)))
             missing_bytes -= len(pieces[-1])
         if missing_bytes < 0:
             raise ProtocolError(f"a pixel process sent {-missing_bytes} B more than it said")
-        return reply, b"".join(pieces)
+        data = b"".join(pieces)
+        return reply, data[: reply.size_bytes], unpack_warnings(data[reply.size_bytes :])
 
     async def _read_some(self, limit_bytes: int) -> bytes:
         data = await self._loop.sock_recv(self._link, limit_bytes)

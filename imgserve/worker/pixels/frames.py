@@ -7,6 +7,7 @@ over by the image it decoded, so each field is checked against what was asked be
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -20,6 +21,12 @@ from imgserve.errors import (
     SourceTooSmall,
     SourceUnreadable,
     SvgInvalid,
+)
+from imgserve.picture_warnings import (
+    DETAIL_LIMIT_CHARS,
+    WARNINGS_LIMIT,
+    PictureWarning,
+    WarningName,
 )
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels.settings import Text
@@ -66,6 +73,7 @@ class PixelOperation(IntEnum):
 # Declared order is the number in a frame; append only.
 KINDS: tuple[ImageKind, ...] = (ImageKind.PNG, ImageKind.GIF, ImageKind.JPEG, ImageKind.SVG)
 TEXTS: tuple[Text, ...] = tuple(Text)
+WARNING_NAMES = frozenset(WarningName)
 RENDERERS: tuple[Renderer, ...] = tuple(Renderer)
 
 
@@ -128,8 +136,10 @@ class Reply:
     seconds: float
     size_bytes: int
     fate: Fate = Fate.KEEP
+    # Of the bytes after the result that say its warnings.
+    warnings_bytes: int = 0
 
-    FORMAT = struct.Struct("!HBIIdQB")
+    FORMAT = struct.Struct("!HBIIdQBH")
 
     def pack(self) -> bytes:
         """Make the header."""
@@ -141,6 +151,7 @@ class Reply:
             self.seconds,
             self.size_bytes,
             self.fate,
+            self.warnings_bytes,
         )
 
     @classmethod
@@ -150,7 +161,7 @@ class Reply:
         Raises:
             ProtocolError: when the reply cannot be one to `asked`.
         """
-        status, kind, width, height, seconds, size, fate = cls.FORMAT.unpack(header)
+        status, kind, width, height, seconds, size, fate, warnings = cls.FORMAT.unpack(header)
         if status == OK:
             sizes_fit = (width, height) == (asked.width_px, asked.height_px)
             pixels = asked.width_px * asked.height_px
@@ -167,6 +178,7 @@ class Reply:
             seconds=seconds,
             size_bytes=size,
             fate=Fate(fate),
+            warnings_bytes=warnings,
         )
 
     @classmethod
@@ -184,6 +196,28 @@ class Reply:
 
 # What a hello is held against.
 HELLO = Request(operation=PixelOperation.CHECK_SVG, kind=ImageKind.PNG)
+
+
+def pack_warnings(warnings: Iterable[PictureWarning]) -> bytes:
+    """Write warnings as lines of a name, a tab and a detail."""
+    lines = (f"{name}\t{detail}\n" for name, detail in warnings)
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def unpack_warnings(data: bytes) -> tuple[PictureWarning, ...]:
+    """Read what `pack_warnings` wrote.
+
+    Raises:
+        ProtocolError: when an honest process cannot have written it.
+    """
+    found: list[PictureWarning] = []
+    for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+        name, tab, detail = line.partition("\t")
+        fits = tab and len(detail) <= DETAIL_LIMIT_CHARS and detail.isprintable()
+        if not fits or name not in WARNING_NAMES or len(found) >= WARNINGS_LIMIT:
+            raise ProtocolError("a pixel process sent warnings of no known form")
+        found.append(PictureWarning(name, detail))
+    return tuple(found)
 
 
 def result_kind(asked: Request) -> ImageKind:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # A JPEG with several pictures is opened by the plugins for MPO and TIFF.
 from PIL import Image, ImageCms, MpoImagePlugin, TiffImagePlugin  # noqa: F401
 
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels.families import Fonts
 from imgserve.worker.pixels.frames import PixelOperation, Request
@@ -27,13 +28,16 @@ class Tools:
     fonts: Fonts
 
 
-OPERATIONS: dict[PixelOperation, Callable[[bytes, Request, Tools], bytes]] = {
-    PixelOperation.RESIZE: lambda data, asked, tools: resize(data, asked, tools.settings),
-    PixelOperation.RASTERIZE: lambda data, asked, tools: rasterize(
-        data, asked, tools.settings, tools.fonts
+Perform = Callable[[bytes, Request, Tools, WarningCollector], bytes]
+OPERATIONS: dict[PixelOperation, Perform] = {
+    PixelOperation.RESIZE: lambda data, asked, tools, warnings: resize(
+        data, asked, tools.settings, warnings
     ),
-    PixelOperation.CHECK_SVG: lambda data, _, tools: check_svg(data, tools.settings),
-    PixelOperation.PLACEHOLDER: lambda _, asked, __: placeholder(asked),
+    PixelOperation.RASTERIZE: lambda data, asked, tools, warnings: rasterize(
+        data, asked, tools.settings, tools.fonts, warnings
+    ),
+    PixelOperation.CHECK_SVG: lambda data, _, tools, __: check_svg(data, tools.settings),
+    PixelOperation.PLACEHOLDER: lambda _, asked, __, ___: placeholder(asked),
 }
 
 WARM_UP_PX = 64
@@ -100,4 +104,4 @@ def _perform(
         height_px=WARM_UP_PX,
         renderer=renderer,
     )
-    OPERATIONS[operation](data, asked, tools)
+    OPERATIONS[operation](data, asked, tools, WarningCollector())

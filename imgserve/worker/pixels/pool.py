@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from imgserve.errors import PixelProcessDied, PixelsTimedOut, ProtocolError, SourceTooLarge
+from imgserve.picture_warnings import PictureWarning
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.pixels import memory
@@ -371,12 +372,12 @@ class PixelPool:
         self._busy += 1
         job.running = True
         try:
-            reply, data = await child.call(job.asked, job.data)
+            reply, data, warnings = await child.call(job.asked, job.data)
             fate = reply.fate
             if fate is Fate.RETIRE_AND_RETRY and not job.retried:
                 job.retried = True
                 return fate
-            _settle(job, _outcome(reply, data))
+            _settle(job, _outcome(reply, data, warnings))
         except (TimeoutError, ConnectionError, ProtocolError) as exc:
             _settle(job, self._death(exc, child))
         except asyncio.CancelledError:
@@ -411,10 +412,12 @@ class PixelPool:
         return PixelProcessDied("the pixel process died while it worked on the image")
 
 
-def _outcome(reply: Reply, data: bytes) -> Rendered | Exception:
+def _outcome(
+    reply: Reply, data: bytes, warnings: tuple[PictureWarning, ...]
+) -> Rendered | Exception:
     if reply.status != OK:
         return ERRORS[reply.status](data.decode("utf-8", "replace"))
-    return Rendered(data, reply.width_px, reply.height_px, CONTENT_TYPES[reply.kind])
+    return Rendered(data, reply.width_px, reply.height_px, CONTENT_TYPES[reply.kind], warnings)
 
 
 def _settle(job: PixelJob, outcome: Rendered | Exception) -> None:

@@ -12,9 +12,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from imgserve.errors import CodedError, ConfigError, PixelsFailed
+from imgserve.picture_warnings import PictureWarning, WarningCollector
 from imgserve.worker.pixels import sandbox
 from imgserve.worker.pixels.decode import UNREADABLE
 from imgserve.worker.pixels.families import Fonts, FontsChanged
@@ -25,6 +27,7 @@ from imgserve.worker.pixels.frames import (
     PixelOperation,
     Reply,
     Request,
+    pack_warnings,
     result_kind,
 )
 from imgserve.worker.pixels.operations import OPERATIONS, Tools
@@ -143,6 +146,7 @@ def serve(
             jobs >= tools.settings.process_jobs
             or memory.size_bytes() - fresh_bytes > tools.settings.process_growth_bytes
         )
+        warnings = pack_warnings(answer.warnings)
         reply = Reply(
             status=answer.status,
             kind=result_kind(asked),
@@ -151,8 +155,9 @@ def serve(
             seconds=seconds,
             size_bytes=len(answer.data),
             fate=fate_after(answer, first=jobs == 1, worn=worn),
+            warnings_bytes=len(warnings),
         )
-        send(link, reply, answer.data)
+        send(link, reply, answer.data + warnings)
 
 
 def hold_against_peak(
@@ -172,6 +177,7 @@ class Answer:
 
     status: int
     data: bytes
+    warnings: Iterable[PictureWarning] = ()
     # What was tried may have been left half done.
     broken: bool = False
     # A process that has done nothing before may answer otherwise.
@@ -192,7 +198,9 @@ def perform(data: bytes, asked: Request, role: Role, tools: Tools) -> Answer:
     """Do the job; turn each failure into a code and a sentence."""
     try:
         require_role(role, asked.operation)
-        return Answer(OK, OPERATIONS[asked.operation](data, asked, tools))
+        warnings = WarningCollector()
+        result = OPERATIONS[asked.operation](data, asked, tools, warnings)
+        return Answer(OK, result, warnings)
     except CodedError as exc:
         return Answer(exc.code, detail_bytes(exc.detail), lacked_memory=says_no_memory(exc))
     except FontsChanged as exc:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import resvg_py
 
 from imgserve.errors import PixelsFailed
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import Renderer
 from imgserve.worker.pixels.cairo import cairosvg
 from imgserve.worker.pixels.families import Fonts
@@ -16,7 +17,13 @@ from imgserve.worker.pixels.settings import PixelSettings
 from imgserve.worker.pixels.svg import CleanSvg, clean_svg
 
 
-def rasterize(data: bytes, asked: Request, settings: PixelSettings, fonts: Fonts) -> bytes:
+def rasterize(
+    data: bytes,
+    asked: Request,
+    settings: PixelSettings,
+    fonts: Fonts,
+    warnings: WarningCollector,
+) -> bytes:
     """Render with the renderer asked for, and with the other one when it refuses.
 
     Args:
@@ -24,6 +31,7 @@ def rasterize(data: bytes, asked: Request, settings: PixelSettings, fonts: Fonts
         asked: the result's size in pixels, and the renderer.
         settings: the limits.
         fonts: what text is drawn with.
+        warnings: takes what of the source the result does not show.
 
     Returns:
         A PNG, RGBA.
@@ -33,7 +41,7 @@ def rasterize(data: bytes, asked: Request, settings: PixelSettings, fonts: Fonts
         PixelsFailed: when no renderer takes it, or it has text and there is no font.
         FontsChanged: when it has text, and a font was removed or replaced since the lock.
     """
-    svg = clean_svg(data, settings, size_px=(asked.width_px, asked.height_px))
+    svg = clean_svg(data, settings, size_px=(asked.width_px, asked.height_px), warnings=warnings)
     if svg.has_text and not fonts.generic:
         raise PixelsFailed(
             "the SVG has text and no font is installed where the worker looks for fonts; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from imgserve.errors import PixelsFailed, SourceTooSmall
+from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.decode import open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
@@ -24,18 +25,23 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# A JPEG of several pictures is no animation.
+ANIMATED = frozenset({"GIF", "PNG"})
 PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 # Twice the target leaves the resampler enough to work on, at a quarter of the cost of more.
 SHRINK_GAP = 2
 
 
-def resize(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+def resize(
+    data: bytes, asked: Request, settings: PixelSettings, warnings: WarningCollector
+) -> bytes:
     """Scale and crop to exactly the asked size.
 
     Args:
         data: a whole PNG, GIF or JPEG.
         asked: its kind and the result's size in pixels.
         settings: the limits.
+        warnings: takes what of the source the result does not show.
 
     Returns:
         The result in the source's format: EXIF orientation applied, ICC profile and alpha kept,
@@ -47,28 +53,34 @@ def resize(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
         PixelsFailed: when it cannot be decoded.
     """
     if asked.kind is ImageKind.JPEG and jpeg_lacks_its_end(data):
-        return resize_without_end(data, asked, settings)
-    return resize_whole(data, asked, settings)
+        return resize_without_end(data, asked, settings, warnings)
+    return resize_whole(data, asked, settings, warnings)
 
 
-def resize_without_end(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+def resize_without_end(
+    data: bytes, asked: Request, settings: PixelSettings, warnings: WarningCollector
+) -> bytes:
     """Resize a JPEG that lacks its end marker, if every pixel is there.
 
     Raises:
         PixelsFailed: when pixels are missing: what follows the data then changes the picture.
     """
     whole, filled = jpeg_endings(data)
-    result = resize_whole(whole, asked, settings)
-    if result != resize_whole(filled, asked, settings):
+    result = resize_whole(whole, asked, settings, warnings)
+    if result != resize_whole(filled, asked, settings, warnings):
         raise PixelsFailed("the JPEG is truncated: its last pixels are missing")
     return result
 
 
-def resize_whole(data: bytes, asked: Request, settings: PixelSettings) -> bytes:
+def resize_whole(
+    data: bytes, asked: Request, settings: PixelSettings, warnings: WarningCollector
+) -> bytes:
     """Do the work of `resize` on a file that is whole."""
     result = Size(asked.width_px, asked.height_px)
     source = open_source(data, asked.kind, settings)
     orientation = orientation_of(source)
+    if source.format in ANIMATED and getattr(source, "is_animated", False):
+        warnings.add(WarningName.ANIMATION_NOT_KEPT, "the result has the first frame alone")
     shown = turned(Size(*source.size), orientation)
     require_downscaling(shown, result)
     box = stored_box(cover_box(shown, result), shown, orientation)

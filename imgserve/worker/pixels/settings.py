@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
+from imgserve.picture_warnings import PictureWarning
 from imgserve.request import ImageKind, Renderer
 
 MIB = 1024 * 1024
@@ -40,6 +41,7 @@ class Rendered:
     width_px: int
     height_px: int
     content_type: str
+    warnings: tuple[PictureWarning, ...] = ()
 
 
 def system_font_dirs() -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 from imgserve.errors import SourceOfOtherKind, SvgInvalid
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.head import read_head
 from imgserve.worker.pixels.settings import PixelSettings
@@ -51,6 +52,7 @@ def clean_svg(
     *,
     size_px: tuple[int, int] | None = None,
     budget: Budget | None = None,
+    warnings: WarningCollector | None = None,
 ) -> CleanSvg:
     """Parse, check, strip and write an SVG again.
 
@@ -59,6 +61,7 @@ def clean_svg(
         settings: the limits.
         size_px: the viewport to render in; None leaves the root's size alone.
         budget: what embedded pictures may still cost, for an SVG inside another.
+        warnings: takes what was removed that a browser might show.
 
     Raises:
         SvgInvalid: when it is not well-formed, nested too deeply, or uses entities to grow.
@@ -66,6 +69,7 @@ def clean_svg(
         SourceTooManyPixels: when embedded pictures have more pixels than the limit.
     """
     root = parse(data, settings)
+    found = WarningCollector() if warnings is None else warnings
     if budget is None:
         budget = Budget(settings.source_limit_pixels, settings.jpeg_scan_limit)
 
@@ -74,7 +78,7 @@ def clean_svg(
             return None
         budget.nesting += 1
         try:
-            inner = clean_svg(nested, settings, budget=budget)
+            inner = clean_svg(nested, settings, budget=budget, warnings=found)
         except SvgInvalid:
             return None  # as a browser: a picture that is broken is not shown
         finally:
@@ -82,7 +86,7 @@ def clean_svg(
         budget.has_text = budget.has_text or inner.has_text
         return inner.text
 
-    has_text = clean_references(root, budget, clean_nested)
+    has_text = clean_references(root, budget, clean_nested, found)
     if size_px is not None:
         set_size(root, *size_px)
     # Without these ET would invent prefixes; elements without a namespace become SVG's, which

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 import tinycss2
 
 from imgserve.errors import SourceTooManyPixels, SourceUnreadable, SvgInvalid
+from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.head import ImageHead, read_head
 from imgserve.worker.pixels.jpeg import count_scans
@@ -49,13 +50,16 @@ class Budget:
 CleanNested = Callable[[bytes], str | None]
 
 
-def clean_references(root: ET.Element, budget: Budget, clean_nested: CleanNested) -> bool:
+def clean_references(
+    root: ET.Element, budget: Budget, clean_nested: CleanNested, warnings: WarningCollector
+) -> bool:
     """Strip a parsed SVG in place.
 
     Args:
         root: of the document.
         budget: for embedded pictures.
         clean_nested: makes an embedded SVG clean; None when it cannot be.
+        warnings: takes the pictures that are left out.
 
     Returns:
         Whether there is text to draw.
@@ -66,6 +70,8 @@ def clean_references(root: ET.Element, budget: Budget, clean_nested: CleanNested
         for key, value in list(element.attrib.items()):
             kept = _clean_attribute(name, key.rpartition("}")[2], value, budget, clean_nested)
             if kept is None:
+                if name in PICTURE_ELEMENTS and value.strip():
+                    warnings.add(WarningName.IMAGE_NOT_DRAWN, _why_not_drawn(value))
                 del element.attrib[key]
             elif kept is not value:
                 element.attrib[key] = kept
@@ -116,6 +122,13 @@ def _clean_attribute(
     if element in PICTURE_ELEMENTS and address[:5].lower() == "data:":
         return clean_data_url(address, budget, clean_nested)
     return None
+
+
+def _why_not_drawn(address: str) -> str:
+    if address.lstrip()[:5].lower() == "data:":
+        media_type = address.lstrip()[5:].split(",", 1)[0].split(";", 1)[0].strip().lower()
+        return f"an embedded image ({media_type[:50] or 'no media type'}) is broken or unsupported"
+    return "an image outside of the SVG is not fetched; embed it as a data URL"
 
 
 def clean_data_url(address: str, budget: Budget, clean_nested: CleanNested) -> str | None:

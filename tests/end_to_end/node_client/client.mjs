@@ -22,7 +22,7 @@ const FIELDS = {
   state: [
     ["epoch"], ["seq"], ["job_id"], ["state"], ["dst_url", ""], ["code", 0], ["detail", ""],
     ["attempts", 0], ["reasons", []], ["seconds", null], ["width_px", 0], ["height_px", 0],
-    ["size_bytes", 0],
+    ["size_bytes", 0], ["warnings", []],
   ],
   refused: [["epoch"], ["seq"], ["job_id"], ["reason"], ["detail"]],
   broker_beat: [["epoch"], ["interval_s"], ["full"]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels import PixelSettings, Text
 from imgserve.worker.pixels.frames import PixelOperation, Request
@@ -43,7 +44,7 @@ def resized(
 ) -> Image.Image:
     """Resize in this process and decode the result."""
     asked = request(PixelOperation.RESIZE, kind, width_px, height_px)
-    return images.decoded(resize(data, asked, settings))
+    return images.decoded(resize(data, asked, settings, WarningCollector()))
 
 
 def painted(source: tuple[int, int], result: tuple[int, int]) -> np.ndarray:

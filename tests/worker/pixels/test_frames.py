@@ -7,6 +7,7 @@ import random
 import pytest
 
 from imgserve.errors import CODES, ProtocolError
+from imgserve.picture_warnings import PictureWarning, WarningCollector, WarningName
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels import PixelSettings, Text
 from imgserve.worker.pixels.frames import (
@@ -18,6 +19,8 @@ from imgserve.worker.pixels.frames import (
     PixelOperation,
     Reply,
     Request,
+    pack_warnings,
+    unpack_warnings,
 )
 
 ASKED = Request(operation=PixelOperation.RESIZE, kind=ImageKind.JPEG, width_px=20, height_px=10)
@@ -118,3 +121,38 @@ def test_wrong_settings_are_refused(wrong, message):
     """A wrong setting is named with its value."""
     with pytest.raises(ValueError, match=message):
         PixelSettings(**wrong)
+
+
+def test_warnings_survive():
+    """Each arrives once, cut to its limit, without what a terminal would take for an order."""
+    found = WarningCollector()
+    for _ in range(2):
+        found.add(WarningName.IMAGE_NOT_DRAWN, "a\tb\n\x1b[1m\udc80" + 300 * "ö")
+    found.add(WarningName.SOURCE_DAMAGED, "")
+    first, second = unpack_warnings(pack_warnings(found))
+    assert (first.name, first.detail) == ("image_not_drawn", "a?b??[1m?" + 191 * "ö")
+    assert second == PictureWarning("source_damaged", "")
+
+
+def test_warnings_are_bounded():
+    """A picture cannot make the outcome grow without end."""
+    found = WarningCollector()
+    for number in range(100):
+        found.add(WarningName.SOURCE_DAMAGED, str(number))
+    assert len(unpack_warnings(pack_warnings(found))) == len(found) == 8
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"unheard_of\tdetail\n",
+        b"source_damaged detail\n",
+        b"source_damaged\t\x1b[1m\n",
+        b"source_damaged\t" + 201 * b"a" + b"\n",
+        9 * b"source_damaged\tdetail\n",
+    ],
+)
+def test_warnings_of_no_honest_process_are_caught(data):
+    """They come from where an image was decoded, and go to logs and programs."""
+    with pytest.raises(ProtocolError):
+        unpack_warnings(data)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from imgserve.errors import PixelsFailed
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind, Renderer
 from imgserve.worker.pixels.families import Fonts, choose_generic, load_fonts
 from imgserve.worker.pixels.fonts import fonts_report
@@ -32,7 +33,9 @@ def rendered(
     """Render in this process and decode the result."""
     asked = request(PixelOperation.RASTERIZE, ImageKind.SVG, width, height, renderer=renderer)
     # Cairo leaves the alpha channel out where all is opaque.
-    return images.decoded(rasterize(data, asked, SETTINGS, fonts)).convert("RGBA")
+    return images.decoded(rasterize(data, asked, SETTINGS, fonts, WarningCollector())).convert(
+        "RGBA"
+    )
 
 
 def covered(image: Image.Image) -> tuple[int, int, int, int] | None:
