@@ -1,0 +1,1 @@
+"""Attacks on a running service, each with the figure that it got."""
