@@ -144,10 +144,28 @@ class Settings(BaseSettings):
         30, description="longest time a request's body may take: 64 KiB even over a slow phone"
     )
     http_idle_timeout_s: Seconds = Field(
-        75, description="longest time an HTTP connection may say nothing"
+        30,
+        description="longest time for a request's headers, and between two requests of one "
+        "HTTP connection",
+    )
+    http_write_timeout_s: Seconds = Field(
+        30, description="longest time an HTTP client may leave what was sent to it unread"
     )
     http_connection_limit: Count = Field(
-        10_000, description="HTTP connections open at once in one process; more are closed at once"
+        10_000,
+        description="HTTP connections open at once in one process; more are closed at once, and "
+        "the last twentieth is kept for probes and for who has a token",
+    )
+    http_address_limit: Count | None = Field(
+        None,
+        description="HTTP connections of one address (IPv6: one /64) in one process; behind a "
+        "proxy, as many as http_connection_limit; default: a quarter of that",
+    )
+    probe_host: str = Field("127.0.0.1", description="address that the probe port listens on")
+    probe_port: Port | None = Field(
+        None,
+        description="port for /healthz, /readyz and /metrics alone, which no other traffic fills; "
+        "0: any free one; default: none, and under `start` any free one",
     )
     token_file: Path | None = Field(
         None,

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-file", type=Path, default=None, help=hidden)
     parser.add_argument("--parent", type=int, default=None, help=hidden)
     parser.add_argument("--listen-fd", type=int, default=None, help=hidden)
+    parser.add_argument("--probe-fd", type=int, default=None, help=hidden)
 
 
 def run_broker(namespace: argparse.Namespace) -> int:
@@ -69,22 +70,49 @@ def run_gateway(namespace: argparse.Namespace) -> int:
         listener = listen(settings.host, settings.port, "-port")
         tls = settings.tls_cert is not None
         print(f"imgserve gateway listens on {url_of(*address_of(listener), tls=tls)}", flush=True)
+    probes = _probe_listener(settings, namespace.probe_fd)
     if settings.gateway_processes > 1:
-        return _run("gateway", namespace, lambda stop: _several(settings, listener, stop))
+        return _run("gateway", namespace, lambda stop: _several(settings, listener, probes, stop))
 
     from imgserve.gateway.app import serve  # noqa: PLC0415 (one part loads no other's libraries)
 
     return _run(
-        "gateway", namespace, lambda stop: serve(settings, stop=stop, listen_fd=listener.detach())
+        "gateway",
+        namespace,
+        lambda stop: serve(
+            settings,
+            stop=stop,
+            listen_fd=listener.detach(),
+            probe_fd=probes.detach() if probes else None,
+        ),
     )
 
 
-async def _several(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> int:
+def _probe_listener(settings: Settings, descriptor: int | None) -> socket.socket | None:
+    if descriptor is not None:
+        return socket.socket(fileno=descriptor)
+    if settings.probe_port is None:
+        return None
+    probes = listen(settings.probe_host, settings.probe_port, "--probe-port")
+    print(f"imgserve gateway answers probes on {url_of(*address_of(probes))}", flush=True)
+    return probes
+
+
+async def _several(
+    settings: Settings,
+    listener: socket.socket,
+    probes: socket.socket | None,
+    stop: asyncio.Event,
+) -> int:
     """Keep several gateway processes alive on one socket."""
     descriptor = listener.fileno()
+    passed = [descriptor]
     words = [*to_flags(settings, gateway_processes=1), f"--listen-fd={descriptor}"]
+    if probes is not None:
+        words.append(f"--probe-fd={probes.fileno()}")
+        passed.append(probes.fileno())
     parts = [
-        Part("gateway", words, changed=lambda: None, pass_fds=(descriptor,))
+        Part("gateway", words, changed=lambda: None, pass_fds=passed)
         for _ in range(settings.gateway_processes)
     ]
     for part in parts:

@@ -17,6 +17,7 @@ class ServiceRecord:
         version: the program version it runs.
         url: where HTTP listens.
         host, port: the same, as bound; port 0 is resolved.
+        probe_url: where health, readiness and metrics are asked, apart from HTTP's clients.
         started_at: when, as ISO 8601, for display.
         phase: starting, running, or what a stop waits for.
         parts: part name -> pids of its live processes.
@@ -29,6 +30,7 @@ class ServiceRecord:
     host: str
     port: int
     started_at: str
+    probe_url: str = ""
     phase: str = "starting"
     parts: dict[str, list[int]] = field(default_factory=dict)
     restarts: int = 0

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import daemon
 
@@ -39,6 +39,18 @@ examples:
   imgserve start -host 127.0.0.1 -port 8080
   imgserve start --state /srv/imgserve --file-root /srv/pictures --processes 4
   imgserve start --foreground --port 0"""
+
+
+class Sockets(NamedTuple):
+    """What the service listens on."""
+
+    http: socket.socket
+    probes: socket.socket
+
+    def close(self) -> None:
+        """Leave both to whoever else has them."""
+        for each in self:
+            each.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,14 +82,16 @@ def run(namespace: argparse.Namespace) -> int:
     try:
         checks.check_broker_ports(settings)
         listener = listen(settings.host, settings.port, "-port")
+        probes = listen(settings.probe_host, settings.probe_port or 0, "--probe-port")
     except CommandFailed:
         pid_file.release()
         raise
     if warning := checks.warning(listener.getsockname()[0], settings):
         print(f"imgserve: {warning}", file=sys.stderr)
+    sockets = Sockets(listener, probes)
     if namespace.foreground:
-        return _foreground(settings, pid_file, listener)
-    return _daemonise(settings, pid_file, listener)
+        return _foreground(settings, pid_file, sockets)
+    return _daemonise(settings, pid_file, sockets)
 
 
 def ready_line(record: ServiceRecord, settings: Settings) -> str:
@@ -88,7 +102,7 @@ def ready_line(record: ServiceRecord, settings: Settings) -> str:
     )
 
 
-def _foreground(settings: Settings, pid_file: PidFile, listener: socket.socket) -> int:
+def _foreground(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
     logs.configure("supervisor")
 
     def announce(news: Announcement) -> None:
@@ -97,13 +111,13 @@ def _foreground(settings: Settings, pid_file: PidFile, listener: socket.socket) 
         else:
             print(f"imgserve: the service did not start: {news.reason}", file=sys.stderr)
 
-    return _supervise(settings, pid_file, listener, log_file=None, announce=announce)
+    return _supervise(settings, pid_file, sockets, log_file=None, announce=announce)
 
 
 def _supervise(
     settings: Settings,
     pid_file: PidFile,
-    listener: socket.socket,
+    sockets: Sockets,
     *,
     log_file: Path | None,
     announce: Callable[[Announcement], None],
@@ -112,17 +126,21 @@ def _supervise(
 
     async def supervise() -> ExitCode:
         return await Supervisor(
-            settings, listener=listener, log_file=log_file, announce=announce
+            settings,
+            listener=sockets.http,
+            probes=sockets.probes,
+            log_file=log_file,
+            announce=announce,
         ).run()
 
     try:
         return asyncio.run(supervise())
     finally:
-        listener.close()
+        sockets.close()
         pid_file.release()
 
 
-def _daemonise(settings: Settings, pid_file: PidFile, listener: socket.socket) -> int:
+def _daemonise(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
     """Fork the daemon; wait at a pipe for what it has to say."""
     log_start_bytes = settings.log_file.stat().st_size if settings.log_file.exists() else 0
     reading, writing = os.pipe()
@@ -131,9 +149,9 @@ def _daemonise(settings: Settings, pid_file: PidFile, listener: socket.socket) -
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_daemon(settings, pid_file, listener, writing)
+        _be_daemon(settings, pid_file, sockets, writing)
     os.close(writing)
-    listener.close()
+    sockets.close()
     pid_file.forget()
     os.waitpid(child, 0)  # it ends as soon as the daemon is detached from it
     news = _await_news(reading)
@@ -150,9 +168,7 @@ def _daemonise(settings: Settings, pid_file: PidFile, listener: socket.socket) -
     return ExitCode.OK
 
 
-def _be_daemon(
-    settings: Settings, pid_file: PidFile, listener: socket.socket, writing: int
-) -> None:
+def _be_daemon(settings: Settings, pid_file: PidFile, sockets: Sockets, writing: int) -> None:
     """Detach, supervise, and leave without returning into the parent's code."""
     log = settings.log_file.open("a", encoding="utf-8")
 
@@ -169,7 +185,7 @@ def _be_daemon(
     try:
         with daemon.DaemonContext(
             detach_process=True,  # also where the shell is process 1, as in containers
-            files_preserve=[pid_file.descriptor, listener, writing, log],
+            files_preserve=[pid_file.descriptor, *sockets, writing, log],
             stdout=log,
             stderr=log,
             umask=umask,  # results at file: destinations get the modes the operator's shell gives
@@ -177,7 +193,7 @@ def _be_daemon(
         ):
             logs.configure("supervisor", settings.log_file)
             exit_code = _supervise(
-                settings, pid_file, listener, log_file=settings.log_file, announce=announce
+                settings, pid_file, sockets, log_file=settings.log_file, announce=announce
             )
     finally:
         os._exit(exit_code)

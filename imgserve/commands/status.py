@@ -76,7 +76,7 @@ def look(settings: Settings) -> Seen:
         figures = ask_broker(settings)
     ready = False
     if record is not None:
-        ready = asyncio.run(http_status(record.url, "/readyz")) == 200
+        ready = asyncio.run(http_status(record.probe_url or record.url, "/readyz")) == 200
     return Seen(running, record, figures, ready)
 
 
@@ -113,6 +113,7 @@ def document(seen: Seen, settings: Settings) -> dict[str, Any]:
         "pid": record.pid if record else None,
         "version": record.version if record else None,
         "url": record.url if record else None,
+        "probe_url": record.probe_url if record else None,
         "host": record.host if record else None,
         "port": record.port if record else None,
         "started_at": record.started_at if record else None,

@@ -53,6 +53,8 @@ class Supervisor:
         settings: of every part; they get them as flags.
         listener: the bound HTTP socket. It stays open here, so that connections wait in its
             backlog while a gateway is started again.
+        probes: the bound socket of the probes, which are asked here whether the service is ready:
+            strangers fill the HTTP port, not this one.
         log_file: where the parts write their logs; None for stderr.
         announce: told once how the start went.
     """
@@ -62,11 +64,12 @@ class Supervisor:
         settings: Settings,
         *,
         listener: socket.socket,
+        probes: socket.socket,
         log_file: Path | None,
         announce: Callable[[Announcement], None],
     ) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = (listener, probes)
         self._announce = announce
         self._stop = asyncio.Event()
         self._broken = ""
@@ -80,9 +83,10 @@ class Supervisor:
             url=url_of(host, port, tls=settings.tls_cert is not None),
             host=host,
             port=port,
+            probe_url=url_of(*address_of(probes)),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._parts = _parts(settings, listener, log_file, self._write)
+        self._parts = _parts(settings, self._listeners, log_file, self._write)
 
     async def run(self) -> ExitCode:
         """Start, watch and stop the parts; return when none is left."""
@@ -151,12 +155,13 @@ class Supervisor:
         return f"no worker was ready within {START_TIMEOUT_S:.0f} s"
 
     async def _ready(self) -> None:
-        while await http_status(self._record.url, "/readyz") != 200:  # noqa: ASYNC110 (HTTP has no event to wait for)
+        while await http_status(self._record.probe_url, "/readyz") != 200:  # noqa: ASYNC110 (HTTP has no event to wait for)
             await asyncio.sleep(_READY_POLL_S)
 
     async def _drain(self) -> None:
         """Gateways first: they answer who waits. Then workers: their reports need the broker."""
-        self._listener.close()  # nobody new is left waiting in the backlog
+        for listener in self._listeners:
+            listener.close()  # nobody new is left waiting in the backlog
         settings = self._settings
         for name, grace_s in (
             ("gateway", settings.answer_timeout_s + MARGIN_S),
@@ -197,22 +202,26 @@ class Supervisor:
 
 
 def _parts(
-    settings: Settings, listener: socket.socket, log_file: Path | None, changed: Callable[[], None]
+    settings: Settings,
+    sockets: tuple[socket.socket, socket.socket],
+    log_file: Path | None,
+    changed: Callable[[], None],
 ) -> list[Part]:
     """The parts in the order of their start; each waits for the one it needs."""
     words = to_flags(settings, state=settings.state_dir)
     if log_file is not None:
         words.append(f"--log-file={log_file}")
-    descriptor = listener.fileno()
+    listen_fd, probe_fd = (each.fileno() for each in sockets)
     gateway_words = [
         *to_flags(settings, state=settings.state_dir, gateway_processes=1),
         *words[len(words) - (log_file is not None) :],
-        f"--listen-fd={descriptor}",
+        f"--listen-fd={listen_fd}",
+        f"--probe-fd={probe_fd}",
     ]
     return [
         Part("broker", words, changed=changed),
         *(
-            Part("gateway", gateway_words, changed=changed, pass_fds=(descriptor,))
+            Part("gateway", gateway_words, changed=changed, pass_fds=(listen_fd, probe_fd))
             for _ in range(settings.gateway_processes)
         ),
         Part("worker", words, changed=changed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from asyncio import Future
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,11 +34,13 @@ class Handler(RequestHandler):
     """The base of all handlers.
 
     `allowed` are the methods that a 405 names; a handler that names none answers 404.
-    `public` handlers ask for no token.
+    `public` handlers ask for no token. `probe` handlers tell how the service does: they are
+    answered over the reserve of connections, too, and their successes are not logged.
     """
 
     allowed: tuple[str, ...] = ()
     public = False
+    probe = False
     route = "other"
 
     def initialize(self, service: Service) -> None:
@@ -48,6 +51,7 @@ class Handler(RequestHandler):
         self.body = bytearray()
         self.body_bytes = 0
         self.dropped = False
+        self.reserved = False
         self._drawn_bytes = 0
         self._first = b""
 
@@ -67,6 +71,13 @@ class Handler(RequestHandler):
     def prepare(self) -> None:
         """Ask for a token before a byte of the body is read."""
         tokens = self.service.tokens
+        self.reserved = self.service.is_reserved(self.request.connection)
+        if self.reserved:
+            self.set_header("Connection", "close")
+        if tokens is None and self.reserved and not self.probe:
+            detail = "all connections but those kept for probes are taken"
+            self.set_header("Retry-After", "1")
+            self.reply(503, {"msg": "too many connections", "detail": detail})
         if tokens is None or self.public:
             return
         header = self.request.headers.get("Authorization", "")
@@ -118,6 +129,15 @@ class Handler(RequestHandler):
     def _give_back(self) -> None:
         self.service.body_room_bytes += self._drawn_bytes
         self._drawn_bytes = 0
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """End the answer; over the reserve the connection ends with it."""
+        written = super().finish(chunk)
+        if self.reserved:
+            stream = getattr(self.request.connection, "stream", None)
+            if stream is not None:
+                written.add_done_callback(lambda _written: stream.close())
+        return written
 
     def on_finish(self) -> None:
         """Make room for other bodies."""

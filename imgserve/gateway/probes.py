@@ -15,20 +15,24 @@ ASK_TIMEOUT_S: Final = 1.0
 class HealthHandler(Handler):
     """`GET /healthz`: this process serves."""
 
-    allowed = ("GET",)
+    allowed = ("GET", "HEAD")
     public = True
+    probe = True
     route = "/healthz"
 
     def get(self) -> None:
         """Answer 200."""
         self.reply(200, {"msg": "alive"})
 
+    head = get
+
 
 class ReadyHandler(Handler):
     """`GET /readyz`: a job posted now would be worked on."""
 
-    allowed = ("GET",)
+    allowed = ("GET", "HEAD")
     public = True
+    probe = True
     route = "/readyz"
 
     async def get(self) -> None:
@@ -46,6 +50,8 @@ class ReadyHandler(Handler):
         else:
             self.reply(200, {"msg": "ready", "workers": workers})
 
+    head = get
+
     def _not_ready(self, reason: str) -> None:
         self.set_header("Retry-After", "1")
         self.reply(503, {"msg": "not ready", "detail": reason})
@@ -54,7 +60,7 @@ class ReadyHandler(Handler):
 class QueueHandler(Handler):
     """`GET /queue`: how much work there is, for an autoscaler (KEDA's metrics-api)."""
 
-    allowed = ("GET",)
+    allowed = ("GET", "HEAD")
     route = "/queue"
 
     async def get(self) -> None:
@@ -67,11 +73,14 @@ class QueueHandler(Handler):
         queued, running = figures.get("queue_length", 0), figures.get("in_flight", 0)
         self.reply(200, {"queued": queued, "running": running, "total": queued + running})
 
+    head = get
+
 
 class MetricsHandler(Handler):
     """`GET /metrics`: the broker's figures, and the HTTP figures of this process."""
 
-    allowed = ("GET",)
+    allowed = ("GET", "HEAD")
+    probe = True
     route = "/metrics"
 
     async def get(self) -> None:
@@ -83,3 +92,5 @@ class MetricsHandler(Handler):
         self.service.metrics.waiting.set(self.service.waiting)
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(self.service.metrics.render(figures))
+
+    head = get

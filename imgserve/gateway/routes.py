@@ -26,11 +26,11 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
 )
 
 
-def application(service: Service) -> Application:
+def application(service: Service, *, probes_only: bool = False) -> Application:
     """Build the application around what its handlers share."""
     shared: dict[str, Any] = {"service": service}
     return Application(
-        [(path, handler, shared) for path, handler in ROUTES],
+        [(path, handler, shared) for path, handler in ROUTES if handler.probe or not probes_only],
         default_handler_class=NotFoundHandler,
         default_handler_args=shared,
         log_function=_record,
@@ -38,7 +38,11 @@ def application(service: Service) -> Application:
 
 
 def _record(handler: RequestHandler) -> None:
-    """Count and log a request: route, job, status, time; never its URLs."""
+    """Count and log a request: route, job, status, time; never its URLs.
+
+    Strangers can ask without end: a probe that succeeds has no line, and all that makes no job
+    shares a budget of lines.
+    """
     if not isinstance(handler, Handler):
         return
     method, status = handler.request.method or "", handler.get_status()
@@ -48,6 +52,10 @@ def _record(handler: RequestHandler) -> None:
     metrics = handler.service.metrics
     metrics.requests.labels(method, handler.route, status).inc()
     metrics.seconds.labels(handler.route).observe(seconds)
+    if handler.probe and status < 400:
+        return
+    if not handler.job_id and not handler.service.lines.spend():
+        return
     log.info(
         "%s %s: %d, job %s, %.1f ms", method, handler.route, status, handler.job_id or "-",
         seconds * 1000,

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+from tornado.httputil import HTTPConnection
+
 from imgserve.client import AsyncClient, AsyncJob
 from imgserve.client.ledger import Entry
 from imgserve.config import Settings
 from imgserve.errors import JobConflict, ServiceUnavailable
+from imgserve.gateway.access_log import LineBudget
 from imgserve.gateway.metrics import HttpMetrics
 from imgserve.gateway.tokens import Tokens
 from imgserve.protocol.events import Refusal
@@ -53,8 +56,10 @@ class Service:
             pixels=settings.result_limit_pixels, side_px=settings.result_limit_side_px
         )
         self.metrics = HttpMetrics()
+        self.lines = LineBudget()
         self.body_room_bytes = BODIES_KEPT_BYTES
         self.draining = False
+        self.is_reserved: Callable[[HTTPConnection | None], bool] = lambda _connection: False
         self._waiting: set[asyncio.Task[object]] = set()
         self._late = False
         self._asking: asyncio.Future[Mapping[str, Any]] | None = None

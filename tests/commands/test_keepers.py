@@ -19,10 +19,10 @@ from imgserve.commands.logs import configure
 from imgserve.commands.part import Part
 from imgserve.commands.processes import alive
 from imgserve.commands.service_file import ServiceRecord
-from imgserve.commands.supervisor import Supervisor
 from imgserve.config import Settings
 from tests.support.command_line import environment
 from tests.support.eventually import eventually
+from tests.support.supervised import supervise
 
 PARTS = ("gateway", "broker", "worker")
 
@@ -103,15 +103,7 @@ def test_a_keeper_that_ends_by_a_defect_ends_the_service(tmp_path, monkeypatch, 
 
     pids: list[int] = []
     settings = Settings(state=tmp_path, port=0, broker_port=0, processes=1)
-
-    async def run():
-        listener = listen("127.0.0.1", 0, "-port")
-        with listener:
-            return await Supervisor(
-                settings, listener=listener, log_file=tmp_path / "log", announce=announce
-            ).run()
-
-    code = asyncio.run(asyncio.wait_for(run(), 60))
+    code = supervise(settings, listen("127.0.0.1", 0, "-port"), announce, tmp_path / "log")
     assert [news.ready for news in seen] == [True]
     assert code == ExitCode.SOFTWARE
     assert "the keeper of the gateway ended by ZeroDivisionError: a defect" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,11 +17,14 @@ import pytest
 from PIL import Image
 
 from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.listening import listen
 from imgserve.commands.processes import alive
+from imgserve.config import Settings
 from tests.support.command_line import SMALL, environment
 from tests.support.eventually import eventually
 from tests.support.http_server import Reply
 from tests.support.images import encode
+from tests.support.supervised import supervise
 
 
 def _answers(url, path="/readyz"):
@@ -142,3 +146,38 @@ def test_restart_without_a_service_starts_one(service):
     """Restart where nothing runs is a start."""
     assert service.run("restart", *SMALL).returncode == 0
     assert service.status()["ready"]
+
+
+def test_strangers_who_hold_all_connections_do_not_hinder_a_start(tmp_path, monkeypatch):
+    """The supervisor asks for readiness at the probes' own port, where strangers have no place."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(
+        state=tmp_path,
+        broker_port=0,
+        processes=1,
+        http_connection_limit=4,
+        http_address_limit=4,
+        http_idle_timeout_s=120,
+    )
+    listener = listen("127.0.0.1", 0, "-port")
+    seen = []
+
+    def announce(news):
+        seen.append(news)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        assert supervise(settings, listener, announce, tmp_path / "log") == ExitCode.OK
+    assert [(news.ready, news.reason) for news in seen] == [(True, "")]
+    assert seen[0].record.probe_url != seen[0].record.url
+
+
+def test_probes_are_answered_apart_from_http(running):
+    """`status` names the port, and asks there itself."""
+    status = running.status()
+    assert status["probe_url"].startswith("http://127.0.0.1:")
+    assert all(_answers(status["probe_url"], path) for path in ("/healthz", "/readyz", "/metrics"))
+    assert not _answers(status["probe_url"], "/queue")

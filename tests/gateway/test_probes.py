@@ -8,6 +8,7 @@ import socket
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from imgserve.gateway.access_log import LINES_BURST
 from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST, GatewayRun
 
@@ -37,6 +38,66 @@ def test_health_needs_no_broker(tmp_path):
     """The process serves; that is all it says."""
     with GatewayRun(tmp_path / "connection.json") as gateway:
         assert gateway.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/queue"])
+def test_head_is_get_without_a_body(broker, gateway, path):
+    """RFC 9110, 9.3.2: load balancers ask so."""
+    broker.figures = FIGURES
+    for method in ("HEAD", "GET"):
+        answer = gateway.ask(method, path)
+        assert answer.status == 200
+        assert bool(answer.body) == (method == "GET")
+        assert int(answer.headers["Content-Length"]) > 0
+
+
+def test_probes_have_a_port_of_their_own_with_nothing_else_on_it(broker, gateway):
+    """No other traffic is taken there, so none can fill it."""
+    broker.figures = FIGURES
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert gateway.ask("GET", path, port=gateway.probe_port).status == 200
+    for method, path in (("POST", "/"), ("POST", "/jobs"), ("GET", "/queue"), ("GET", "/jobs/a")):
+        assert gateway.ask(method, path, port=gateway.probe_port).status == 404
+
+
+def test_a_probe_that_succeeds_is_not_logged(broker, gateway, caplog):
+    """Whoever asks without end fills no disk; one that fails is logged."""
+    caplog.set_level(logging.INFO, "imgserve.gateway")
+    broker.figures = FIGURES
+    for path in ("/healthz", "/readyz", "/metrics"):
+        gateway.ask("GET", path)
+    broker.figures = {"workers": []}
+    gateway.ask("GET", "/readyz")
+    lines = eventually(lambda: [text for text in caplog.messages if "GET " in text])
+    assert [line.partition(",")[0] for line in lines] == ["GET /readyz: 503"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+        b"no HTTP at all\r\n\r\n",
+    ],
+    ids=["not-found", "not-json", "not-http"],
+)
+def test_requests_without_a_job_have_a_budget_of_log_lines(gateway, caplog, data):
+    """What is left out is counted in one line once there is room again."""
+    caplog.set_level(logging.INFO)
+    for _ in range(LINES_BURST + 200):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as raw:
+            raw.sendall(data)
+            assert raw.recv(4096).startswith(b"HTTP/1.1 ")
+    lines = [text for text in caplog.messages if ": 404, " in text or ": 200, " in text
+             or "Malformed" in text]  # fmt: skip
+    assert LINES_BURST <= len(lines) < LINES_BURST + 200
+    assert "POST /" in eventually(lambda: _left_out(gateway, caplog))
+
+
+def _left_out(gateway, caplog):
+    """Ask until the budget has a line again; return the log with the count of those left out."""
+    gateway.post(b"x")
+    return caplog.text if "lines were left out" in caplog.text else ""
 
 
 def test_ready_means_that_a_worker_is_connected(broker, gateway):
@@ -106,9 +167,9 @@ def test_an_unknown_path_is_404_in_json(gateway, method, path):
     [
         ("GET", "/jobs", "POST"),
         ("POST", "/jobs/a", "GET, DELETE"),
-        ("POST", "/healthz", "GET"),
-        ("PUT", "/metrics", "GET"),
-        ("BREW", "/readyz", "GET"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("PUT", "/metrics", "GET, HEAD"),
+        ("BREW", "/readyz", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_405_with_the_right_ones(gateway, method, path, allow):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import http.client
+import io
 import socket
 import time
 
 import psutil
 import pytest
+from tornado.iostream import IOStream
+from tornado.web import Application
 
-from tests.security.keyed import is_hung_up, many
+from imgserve.cli import main
+from imgserve.gateway.connections import SWEEP_EVERY_S, BoundedServer, origin_of
+from tests.security.keyed import is_hung_up
 from tests.support.broker_double import BrokerDouble
+from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST, GatewayRun
 
 LIMIT_S = 0.4
@@ -131,31 +139,175 @@ def test_a_malformed_request_is_refused(gateway, request_bytes):
     assert gateway.post(REQUEST).status == 200
 
 
+def held(stack, gateway, count, origin="127.0.0.1"):
+    """Open connections from one address that say nothing; return them."""
+    return [
+        stack.enter_context(
+            socket.create_connection(("127.0.0.1", gateway.port), 10, source_address=(origin, 0))
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def limited(tmp_path):
+    """A gateway for 40 connections, 10 of one address, with 2 kept back; silence is long."""
+    with (
+        BrokerDouble(tmp_path) as double,
+        GatewayRun(double.path, http_idle_timeout_s=60, http_connection_limit=40) as run,
+    ):
+        double.figures = {"workers": [{}]}
+        yield run
+
+
+def test_one_address_gets_a_quarter_of_the_connections(limited):
+    """Its next is closed at once, its open ones go on, others are served, and places come back."""
+    with contextlib.ExitStack() as stack:
+        first, *_, late = held(stack, limited, 11)
+        assert is_hung_up(late)
+        assert limited.ask("POST", "/", REQUEST, origin="127.0.0.2").status == 200
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert eventually(lambda: _status(limited, "127.0.0.1")) == 200
+
+
 def test_connections_over_the_limit_are_closed_at_once(tmp_path):
-    """And those that are open go on; when some end, others get in."""
-    patience_s = 5.0
+    """All of them may be one address's, where a setting says so."""
     with (
         BrokerDouble(tmp_path) as double,
         GatewayRun(
-            double.path, http_idle_timeout_s=patience_s, http_connection_limit=50
+            double.path,
+            http_idle_timeout_s=60,
+            http_connection_limit=10,  # too few for a reserve
+            http_address_limit=10,
         ) as gateway,
+        contextlib.ExitStack() as stack,
     ):
-        with dial(gateway) as open_one, many(f"tcp://127.0.0.1:{gateway.port}", 60):
-            open_one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert open_one.recv(4096).startswith(b"HTTP/1.1 200 ")
-            with dial(gateway) as late:
-                began_s = time.monotonic()
-                assert is_hung_up(late)
-                assert time.monotonic() - began_s < patience_s
-        answer = None
-        deadline_s = time.monotonic() + 10
-        while answer is None and time.monotonic() < deadline_s:
-            try:
-                answer = gateway.post(REQUEST)
-            except (OSError, ValueError):
-                continue
-        assert answer is not None
-        assert answer.status == 200
+        *_, last, late = held(stack, gateway, 11)
+        assert is_hung_up(late)
+        last.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert last.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_reserve_is_kept_for_probes(limited):
+    """Where strangers hold all other connections; whoever wants more is told to come again."""
+    with contextlib.ExitStack() as stack:
+        for number in range(2, 6):
+            held(stack, limited, 10 if number < 5 else 8, f"127.0.0.{number}")
+        for path in ("/healthz", "/readyz", "/metrics"):
+            answer = limited.ask("GET", path)
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        answer = limited.post(REQUEST)
+        assert (answer.status, answer.json["msg"]) == (503, "too many connections")
+        assert answer.headers["Retry-After"] == "1"
+        assert limited.ask("GET", "/healthz", port=limited.probe_port).status == 200
+
+
+def test_a_reserve_is_kept_for_who_has_a_token(tmp_path):
+    """A wrong token opens nothing."""
+    with BrokerDouble(tmp_path) as double:
+        token = make_token(tmp_path)
+        with (
+            GatewayRun(double.path, http_idle_timeout_s=60, http_connection_limit=40) as gateway,
+            contextlib.ExitStack() as stack,
+        ):
+            for number in range(2, 6):
+                held(stack, gateway, 10 if number < 5 else 8, f"127.0.0.{number}")
+            assert gateway.post(REQUEST, Authorization=f"Bearer {token}").status == 200
+            assert gateway.post(REQUEST, Authorization="Bearer wrong").status == 401
+
+
+def test_a_reserved_connection_must_show_its_use_at_once(limited, monkeypatch):
+    """Silent ones leave room for the next, long before an idle one would."""
+    monkeypatch.setattr("imgserve.gateway.connections.RESERVED_HEAD_S", LIMIT_S)
+    with contextlib.ExitStack() as stack:
+        for number in range(2, 6):
+            held(stack, limited, 10 if number < 5 else 8, f"127.0.0.{number}")
+        for connection in held(stack, limited, 2):
+            assert is_hung_up(connection)
+        assert eventually(lambda: _status(limited, "127.0.0.1")) == 200
+
+
+def make_token(state) -> str:
+    """Make a token in a state folder; return it."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["token", "new", "any", "--state", str(state)]) == 0
+    return printed.getvalue().split()[-1]
+
+
+def _status(gateway, origin):
+    """The status of a probe; 0 where the connection is closed at once."""
+    try:
+        return gateway.ask("GET", "/healthz", origin=origin).status
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+ASK = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def hasty(tmp_path):
+    """A gateway with short limits of writing and long ones of silence."""
+    with (
+        BrokerDouble(tmp_path) as double,
+        GatewayRun(double.path, http_idle_timeout_s=60, http_write_timeout_s=3) as run,
+    ):
+        double.figures = {"workers": []}
+        yield run
+
+
+def read_slowly(gateway, bytes_s, for_s):
+    """Ask for more answers than any buffer holds, and read them at a rate, for so long."""
+    with socket.socket() as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        greedy.connect(("127.0.0.1", gateway.port))
+        greedy.settimeout(0.1)
+        began_s, taken = time.monotonic(), 0
+        while (passed_s := time.monotonic() - began_s) < for_s:
+            with contextlib.suppress(TimeoutError):
+                greedy.sendall(ASK * 20)
+            with contextlib.suppress(TimeoutError):
+                while taken < passed_s * bytes_s:
+                    taken += len(greedy.recv(min(4096, int(passed_s * bytes_s) - taken + 1)))
+
+
+@pytest.mark.parametrize("bytes_s", [0, 40, 900])
+def test_who_does_not_read_is_cut_off(hasty, bytes_s):
+    """However often a little is taken: the rest waits too long."""
+    with pytest.raises(ConnectionError):
+        read_slowly(hasty, bytes_s, for_s=30)
+    assert hasty.ask("GET", "/healthz").status == 200
+
+
+def test_a_slow_line_is_not_cut_off(hasty):
+    """It always has something to take, and takes it as fast as it can."""
+    read_slowly(hasty, 20_000, for_s=6)
+
+
+def test_who_reads_at_leisure_is_served(hasty):
+    """Over the limit in all, but never with an answer that waits so long."""
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as steady:
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + 5:
+            steady.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert steady.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        (("192.0.2.7", 1), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 1, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 1, 0, 2), "fe80::/64"),
+        (("", 0), "?"),
+    ],
+)
+def test_an_origin_is_what_one_peer_can_have_many_addresses_of(address, origin):
+    """Of IPv6 a customer has 2^64 addresses."""
+    assert origin_of(address) == origin
 
 
 def test_slow_large_bodies_do_not_fill_the_memory(tmp_path):
@@ -198,3 +350,24 @@ def test_every_answer_has_the_security_headers(gateway):
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Server"] is None
+
+
+def test_connection_that_has_just_closed_ends_no_sweep():
+    """Between its end and the server's notice there is nothing to look at."""
+
+    async def scenario() -> bool:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            stream = IOStream(ours)
+            server = BoundedServer(Application())
+            server.limit(10, None, write_timeout_s=0.0)
+            server.handle_stream(stream, ("127.0.0.1", 1))
+            stream.close()
+            sweep = asyncio.create_task(server.sweep())
+            await asyncio.wait([sweep], timeout=1.5 * SWEEP_EVERY_S)
+            ended = sweep.done()
+            sweep.cancel()
+            await server.close_all_connections()
+            return ended
+
+    assert not asyncio.run(scenario())

@@ -46,6 +46,8 @@ class GatewayRun:
         self._settings = Settings(connection=connection, state=connection.parent, **settings)
         self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = self._listener.getsockname()[1]
+        self._probes = socket.create_server(("127.0.0.1", 0))
+        self.probe_port = self._probes.getsockname()[1]
         self.exit_code: int | None = None
 
     def __enter__(self) -> Self:
@@ -59,6 +61,7 @@ class GatewayRun:
         self.stop()
         self.join()
         self._listener.close()
+        self._probes.close()
 
     def stop(self) -> None:
         """Ask it to end."""
@@ -75,9 +78,20 @@ class GatewayRun:
         """Whether it was asked to end and has seen it."""
         return self._stop.is_set()
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """One request on a connection of its own; a mapping becomes JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        origin: str = "127.0.0.1",
+        port: int = 0,
+        **headers: str,
+    ) -> Answer:
+        """One request on a connection of its own, from an address; a mapping becomes JSON."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port or self.port, timeout=30, source_address=(origin, 0)
+        )
         try:
             data = json.dumps(body) if isinstance(body, dict) else body
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -94,5 +108,9 @@ class GatewayRun:
     async def _main(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         started.set()
-        descriptor = os.dup(self._listener.fileno())
-        self.exit_code = await serve(self._settings, stop=self._stop, listen_fd=descriptor)
+        self.exit_code = await serve(
+            self._settings,
+            stop=self._stop,
+            listen_fd=os.dup(self._listener.fileno()),
+            probe_fd=os.dup(self._probes.fileno()),
+        )

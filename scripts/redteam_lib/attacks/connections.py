@@ -82,6 +82,40 @@ def unfinished_heads(arena: Arena) -> Result:
     return attacked(arena, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
 
 
+def p99_ms(port: int, count: int) -> float:
+    """Ask one after the other, each on a connection of its own."""
+    took_s = []
+    for _ in range(count):
+        began_s = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        exchange(connection, "GET", "/jobs/none")
+        connection.close()
+        took_s.append(time.monotonic() - began_s)
+    return 1000 * sorted(took_s)[count * 99 // 100]
+
+
+@attack("anyone", "a thousand connections make others wait no longer", timed=True)
+def thousand_connections(arena: Arena) -> Result:
+    """Hold them in four ways; compare the p99 of another client."""
+    count = 2000 if arena.long else 500
+    said = (
+        b"",
+        b"GET / HTTP/1.1\r\nX: ",
+        b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 3,
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n{",
+    )
+    with Service(arena.folder / "service", *SMALL) as service, contextlib.ExitStack() as stack:
+        port = service.record["port"]
+        p99_ms(port, 200)  # until everything is loaded
+        alone_ms = p99_ms(port, count)
+        for each in said:
+            stack.enter_context(held(port, 250, each))
+        time.sleep(5)  # until the gateway has read what they said
+        beside_ms = p99_ms(port, count)
+    figure = f"p99 {beside_ms:.1f} ms beside 1,000 connections, {alone_ms:.1f} ms alone"
+    return Result(beside_ms < 1.2 * alone_ms, figure)
+
+
 @attack("anyone", "malformed HTTP is refused, and the next request is answered")
 def malformed_http(arena: Arena) -> Result:
     """Two lengths, bad chunks, no Host, a huge header, raw bytes."""
