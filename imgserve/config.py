@@ -6,16 +6,18 @@ file, else from its default here. Lists are comma-separated in flags and in the 
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -30,12 +32,16 @@ def _split(value: object) -> object:
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list | tuple):
         return entries
-    return tuple(
+    parts = tuple(
         part.strip()
         for entry in entries
         for part in (entry.split(",") if isinstance(entry, str) else [entry])
         if not isinstance(part, str) or part.strip()
     )
+    if entries and not parts:
+        # An empty list of what is permitted would permit everything.
+        raise ValueError("it is empty; name one, or leave the setting out")
+    return parts
 
 
 def _network(value: str) -> str:
@@ -111,6 +117,7 @@ Tags = Annotated[
     BeforeValidator(_split),
     Field(max_length=16),
 ]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)
 ]
@@ -160,6 +167,12 @@ class Settings(BaseSettings):
         None,
         description="HTTP connections of one address (IPv6: one /64) in one process; behind a "
         "proxy, as many as http_connection_limit; default: a quarter of that",
+    )
+    host_name: Names = Field(
+        (),
+        description="names that clients may call the HTTP service by in the Host header; * is any. "
+        "A service on loopback also answers to localhost and loopback addresses, and by default to "
+        "those alone; any other answers to every name by default (repeatable)",
     )
     probe_host: str = Field("127.0.0.1", description="address that the probe port listens on")
     probe_port: Port | None = Field(
@@ -345,6 +358,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the same)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags before environment before TOML; nothing else."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = {
+                name: value
+                for name, value in env_settings.env_vars.items()
+                if not _is_of_kubernetes(name, value or "")
+            }
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     @property
@@ -367,10 +386,9 @@ class Settings(BaseSettings):
         return (Path("/var/run") if root else self.state_dir) / "imgserve.pid"
 
     @property
-    def tokens_path(self) -> Path | None:
-        """The file of bearer tokens; None: HTTP asks for none."""
-        own = self.state_dir / "tokens.json"
-        return self.token_file or (own if own.exists() else None)
+    def tokens_path(self) -> Path:
+        """The file of bearer tokens; HTTP asks for tokens while it is there."""
+        return self.token_file or self.state_dir / "tokens.json"
 
     @property
     def connection_file(self) -> Path:
@@ -394,6 +412,8 @@ def load_settings(flags: Mapping[str, Any], toml_file: Path | None = None) -> Se
     if toml_file is not None and not toml_file.is_file():
         raise ConfigError(f"--config {toml_file}: there is no such file")
 
+    _check_environment()
+
     class Sourced(Settings):
         model_config = SettingsConfigDict(toml_file=toml_file)
 
@@ -403,6 +423,49 @@ def load_settings(flags: Mapping[str, Any], toml_file: Path | None = None) -> Se
         raise ConfigError("; ".join(map(_sentence, exc.errors()))) from exc
     except ValueError as exc:  # the TOML file itself does not parse
         raise ConfigError(f"--config {toml_file}: {exc}") from exc
+
+
+ENV_PREFIX: Final = "IMGSERVE_"
+
+SAFETY: Final = frozenset(
+    {
+        *("token_file", "tls_cert", "tls_key", "key", "insecure", "host_name", "require_sandbox"),
+        *("allow_host", "deny_host", "allow_network", "deny_network", "file_root", "verify_tls"),
+        "ca_file",
+    }
+)
+"""Settings that somebody relies on: an empty variable must not leave them at their default."""
+
+_KUBERNETES = re.compile(
+    r"IMGSERVE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)",
+    re.IGNORECASE,
+)
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Tell a variable that Kubernetes sets for a service named imgserve from a setting."""
+    if _KUBERNETES.fullmatch(name) is None:
+        return False
+    return "://" in value or name.lower().removeprefix(ENV_PREFIX.lower()) not in (
+        Settings.model_fields
+    )
+
+
+def _check_environment() -> None:
+    """Refuse variables that were meant to set something and set nothing.
+
+    Raises: ConfigError.
+    """
+    for name, value in os.environ.items():
+        if not name.upper().startswith(ENV_PREFIX) or _is_of_kubernetes(name, value):
+            continue
+        setting = name[len(ENV_PREFIX) :].lower()
+        if setting not in Settings.model_fields:
+            close = difflib.get_close_matches(setting, Settings.model_fields, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else ""
+            raise ConfigError(f"the environment has {name}: there is no such setting{hint}")
+        if not value.strip() and setting in SAFETY:
+            raise ConfigError(f"the environment has {name} without a value: set it, or unset it")
 
 
 def _sentence(error: Any) -> str:

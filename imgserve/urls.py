@@ -26,6 +26,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # WHATWG URL, "forbidden host code point": what ends or changes a host for one reader or another.
 _NO_HOST = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
 
+# To the last @ of the authority, which ends where _SHOWN's does.
+_USER_INFO = re.compile(r"\A([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
+
 _SHOWN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:[^/?#]*@)?"
@@ -106,6 +109,11 @@ def redact(url: str) -> str:
     if match is None or not (match["host"] or match["scheme"].lower() == "file"):
         return "(malformed URL)"
     return f"{match['scheme'].lower()}://{match['host']}{match['port']}{match['path']}"
+
+
+def without_user_info(url: str) -> str:
+    """Return a URL without its user name and password; all else stays as it is written."""
+    return _USER_INFO.sub(r"\1", url, count=1)
 
 
 def _host(parts: SplitResult) -> str:

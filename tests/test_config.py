@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgserve.config import Settings, load_settings
+from imgserve.config import SAFETY, Settings, load_settings
 from imgserve.errors import ConfigError
 from imgserve.request import ANY_RESULT, RESULT_LIMIT_SIDE_PX
 
@@ -39,6 +39,46 @@ def test_an_empty_variable_is_no_setting(monkeypatch):
     """As if it were not there."""
     monkeypatch.setenv("IMGSERVE_PORT", "")
     assert load_settings({}).port == 8602
+
+
+@pytest.mark.parametrize("name", sorted(SAFETY))
+def test_an_empty_variable_of_safety_is_an_error(monkeypatch, name):
+    """Somebody relies on what it was meant to say."""
+    monkeypatch.setenv(f"IMGSERVE_{name.upper()}", " ")
+    with pytest.raises(ConfigError, match="without a value"):
+        load_settings({})
+
+
+@pytest.mark.parametrize("name", ["ALLOW_HOSTS", "REQUIRE_SANDBOXES", "TOKENS_FILE", "token_files"])
+def test_a_misspelt_variable_is_an_error(monkeypatch, name):
+    """It names the setting that was meant."""
+    monkeypatch.setenv(f"IMGSERVE_{name}", "x")
+    with pytest.raises(ConfigError, match="did you mean IMGSERVE_"):
+        load_settings({})
+
+
+def test_variables_of_kubernetes_are_no_settings(monkeypatch):
+    """It sets some for a service named imgserve, and for one named imgserve-broker."""
+    for name, value in (
+        ("SERVICE_HOST", "10.0.0.1"), ("SERVICE_PORT_HTTP", "80"), ("PORT", "tcp://10.0.0.1:80"),
+        ("PORT_80_TCP", "tcp://10.0.0.1:80"), ("PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("BROKER_PORT", "tcp://10.0.0.1:9"), ("BROKER_SERVICE_HOST", "10.0.0.1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"IMGSERVE_{name}", value)
+    assert load_settings({}).port == 8602
+    assert load_settings({}).broker_port == Settings().broker_port
+    monkeypatch.setenv("IMGSERVE_PORT", "9")
+    assert load_settings({}).port == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["allow_host", "deny_host", "allow_network", "file_root", "host_name"]
+)
+@pytest.mark.parametrize("value", ["", " , ", ["", ""]])
+def test_an_empty_list_is_an_error(name, value):
+    """An empty list of hosts would allow every host."""
+    with pytest.raises(ConfigError, match=f"{name} = .*it is empty"):
+        load_settings({name: value})
 
 
 def test_lists_are_split_at_commas(tmp_path, monkeypatch):

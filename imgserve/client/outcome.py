@@ -10,6 +10,7 @@ from imgserve.client.ledger import FINAL_RANK, RANK, Entry
 from imgserve.errors import ImgserveError, JobConflict, JobFailed, RequestInvalid, RequestUnparsable
 from imgserve.picture_warnings import PictureWarning
 from imgserve.protocol.events import JobState, Refusal, State
+from imgserve.request import parse
 
 
 class JobUnknown(ImgserveError):
@@ -72,7 +73,7 @@ def outcome_of(entry: Entry) -> Outcome:
     return Outcome(
         id=entry.job_id,
         state=State(latest.state),
-        dst_url=entry.dst_url,
+        dst_url=_own_dst_url(entry) if entry.dst_url else "",
         width_px=latest.width_px,
         height_px=latest.height_px,
         size_bytes=latest.size_bytes,
@@ -96,7 +97,14 @@ def accepted_reply(entry: Entry) -> dict[str, Any]:
     """Return the historical reply of an accepted job, or raise why it was not accepted."""
     if not entry.dst_url:
         raise_verdict(entry)
-    return {"dstURL": entry.dst_url}
+    return {"dstURL": _own_dst_url(entry)}
+
+
+def _own_dst_url(entry: Entry) -> str:
+    """Return the final dstURL as its own submitter wrote it; events leave its user info out."""
+    if entry.payload is None or b"@" not in entry.payload:
+        return entry.dst_url
+    return parse(entry.payload).dst_url
 
 
 def result_of(entry: Entry) -> Outcome:

@@ -63,7 +63,7 @@ def warning(host: str, settings: Settings) -> str:
     """Return what an operator should know about an open HTTP port, or nothing."""
     if is_loopback(host):
         return ""
-    if settings.tokens_path is not None:
+    if os.path.lexists(settings.tokens_path):
         if settings.tls_cert is not None:
             return ""
         return (

@@ -12,6 +12,7 @@ from imgserve.commands.flags import add_settings, settings_from
 from imgserve.commands.parser import Command
 from imgserve.commands.submit import connect
 from imgserve.errors import ServiceUnavailable
+from imgserve.urls import without_user_info
 
 DESCRIPTION: Final = """\
 Work with dead letters: jobs that ended `failed`.
@@ -56,12 +57,14 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _printable(value: Any) -> Any:
-    """A payload is bytes of JSON: show it as JSON."""
+    """A payload is bytes of JSON: show it as JSON, without its URLs' user names and passwords."""
     if isinstance(value, bytes):
         try:
-            return json.loads(value)
+            return _printable(json.loads(value))
         except ValueError:
             return value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return without_user_info(value)
     if hasattr(value, "items"):
         return {key: _printable(each) for key, each in value.items()}
     return value

@@ -42,12 +42,14 @@ class Seen:
         record: what it says of itself, if it does.
         figures: the broker's, if it answered.
         ready: HTTP says that jobs can be taken.
+        asks_for_tokens: HTTP takes no request without one.
     """
 
     running: bool
     record: ServiceRecord | None
     figures: Mapping[str, Any] | None
     ready: bool
+    asks_for_tokens: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,10 +76,12 @@ def look(settings: Settings) -> Seen:
     figures = None
     if running or settings.connection is not None:
         figures = ask_broker(settings)
-    ready = False
+    ready = asks = False
     if record is not None:
-        ready = asyncio.run(http_status(record.probe_url or record.url, "/readyz")) == 200
-    return Seen(running, record, figures, ready)
+        url = record.probe_url or record.url
+        ready = asyncio.run(http_status(url, "/readyz")) == 200
+        asks = asyncio.run(http_status(url, "/metrics")) == 401
+    return Seen(running, record, figures, ready, asks)
 
 
 def ask_broker(settings: Settings) -> Mapping[str, Any] | None:
@@ -113,6 +117,7 @@ def document(seen: Seen, settings: Settings) -> dict[str, Any]:
         "pid": record.pid if record else None,
         "version": record.version if record else None,
         "url": record.url if record else None,
+        "asks_for_tokens": seen.asks_for_tokens,
         "probe_url": record.probe_url if record else None,
         "host": record.host if record else None,
         "port": record.port if record else None,

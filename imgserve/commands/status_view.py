@@ -53,6 +53,9 @@ def details(status: Mapping[str, Any]) -> list[str]:
             f"restarts of parts {status['restarts']}; since {status['started_at']}"
         )
         lines.append(f"state {status['state_dir']}, log {status['log_file']}")
+        lines.append(
+            "HTTP asks for tokens" if status["asks_for_tokens"] else "HTTP asks for no tokens"
+        )
         lines += [f"{name}: {had}" for name, had in status["machine"].items() if had is not True]
     if not status["broker_answers"]:
         return [*lines, "the broker does not answer: workers and queue are unknown"]

@@ -20,8 +20,10 @@ from imgserve.commands.parser import Command
 DESCRIPTION: Final = """\
 Make and revoke bearer tokens. With a token file, every HTTP request but /healthz and /readyz needs
 `Authorization: Bearer TOKEN`. The file (--token-file, else tokens.json in the state folder) keeps
-hashes only: a token is printed once. A running service notices within a second or two; the first
-token of a service counts from its next start on.
+hashes only: a token is printed once. A running service notices within a second; from its first
+token on it asks every request for one, until its next start without the file.
+
+A token sees and cancels its own jobs alone; an operator's sees and cancels everyone's.
 
   new NAME       make a token and print it
   list           print names and limits
@@ -52,6 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where results may go, as scheme://host/path: the path's beginning, and *.host for "
         "all beneath (repeatable; default: anywhere)",
     )
+    parser.add_argument(
+        "--source",
+        action="append",
+        metavar="PATTERN",
+        help="what jobs may fetch, in the same form (repeatable; default: anything)",
+    )
+    parser.add_argument(
+        "--operator", action="store_true", default=None, help="sees and cancels every job"
+    )
     add_settings(parser, ["state", "token_file"])
 
 
@@ -64,7 +75,7 @@ def run(namespace: argparse.Namespace) -> int:
     if (namespace.action == "list") == bool(namespace.name):
         needs = "takes no NAME" if namespace.name else "needs a NAME"
         raise UsageError(f"imgserve token {namespace.action} {needs}")
-    path = settings.token_file or settings.state_dir / "tokens.json"
+    path = settings.tokens_path
     if settings.token_file is None and namespace.action == "new":
         checks.make_folder(settings.state_dir)
     try:
@@ -86,6 +97,8 @@ def _new(path: Path, namespace: argparse.Namespace) -> None:
         "requests_per_s": namespace.requests_per_s,
         "burst": namespace.burst,
         "destinations": namespace.destination,
+        "sources": namespace.source,
+        "operator": namespace.operator,
     }
     entry |= {name: value for name, value in limits.items() if value is not None}
     _check(path, {namespace.name: entry})

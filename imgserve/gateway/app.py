@@ -58,7 +58,7 @@ async def serve(
     Raises: ConfigError when host and port cannot be listened on, or tokens or certificate be read.
     """
     raise_limit()
-    tokens = Tokens(settings.tokens_path) if settings.tokens_path else None
+    tokens = Tokens(settings.tokens_path, required=settings.token_file is not None)
     tls = tls_context(settings.tls_cert, settings.tls_key)
     sockets = _sockets(settings, listen_fd)
     async with AsyncClient(settings, flush_s=1) as client:
@@ -80,7 +80,9 @@ async def serve(
         sweeps = [asyncio.create_task(each.sweep()) for each in (server, probes)]
         host, port = sockets[0].getsockname()[:2]
         log.info("listening on %s port %d", host, port)
-        if tokens is None and not ip_address(host).is_loopback:
+        if tokens.asked_for:
+            log.info("every request but probes needs a token of %s", settings.tokens_path)
+        elif not ip_address(host).is_loopback:
             log.warning("whoever reaches %s port %d may submit jobs: no log-in", host, port)
         await _until_stopped(stop, sweeps)
         # Order matters: no new work, then answers for the work at hand, then the sockets to the

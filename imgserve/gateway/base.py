@@ -7,11 +7,13 @@ import math
 import time
 from asyncio import Future
 from collections.abc import Mapping
+from http.client import responses
 from typing import Any, Final
 
 from tornado.web import RequestHandler, stream_request_body
 
 from imgserve.errors import CODES, ServiceUnavailable
+from imgserve.gateway.origins import HostNames, refusal
 from imgserve.gateway.service import Service
 from imgserve.gateway.tokens import Token
 from imgserve.request import REQUEST_LIMIT_BYTES
@@ -43,9 +45,10 @@ class Handler(RequestHandler):
     probe = False
     route = "other"
 
-    def initialize(self, service: Service) -> None:
+    def initialize(self, service: Service, names: HostNames) -> None:
         """Take what the application hands to every handler."""
         self.service = service
+        self.names = names
         self.job_id = ""
         self.token: Token | None = None
         self.body = bytearray()
@@ -70,7 +73,7 @@ class Handler(RequestHandler):
 
     def prepare(self) -> None:
         """Ask for a token before a byte of the body is read."""
-        tokens = self.service.tokens
+        tokens = self.service.tokens if self.service.asks_for_tokens else None
         self.reserved = self.service.is_reserved(self.request.connection)
         if self.reserved:
             self.set_header("Connection", "close")
@@ -78,6 +81,11 @@ class Handler(RequestHandler):
             detail = "all connections but those kept for probes are taken"
             self.set_header("Retry-After", "1")
             self.reply(503, {"msg": "too many connections", "detail": detail})
+            return
+        if not self.public and (why_not := refusal(self.request, self.names)) is not None:
+            status, detail = why_not
+            self.reply(status, {"msg": responses[status].lower(), "detail": detail})
+            return
         if tokens is None or self.public:
             return
         header = self.request.headers.get("Authorization", "")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from imgserve.client.ledger import Entry
 from imgserve.errors import JobConflict, RequestInvalid, RequestUnparsable, ServiceUnavailable
-from imgserve.gateway.base import Handler
+from imgserve.gateway.base import JSON, Handler
 from imgserve.gateway.submitting import SubmitHandler
 from imgserve.picture_warnings import PictureWarning
 from imgserve.protocol.checks import is_identifier
@@ -16,6 +16,10 @@ LOOK_TIMEOUT_S: Final = 3.0
 """The broker answers in milliseconds; longer than this and it is not there."""
 
 CANCELLED: Final = 406
+
+
+MEDIA_TYPES: Final = frozenset({"", JSON, "application/x-www-form-urlencoded"})
+"""Of a request's body; the last is what curl says of `--data`, whatever the data are."""
 
 
 def is_queued(entry: Entry) -> bool:
@@ -31,6 +35,11 @@ class JobsHandler(SubmitHandler):
 
     async def post(self) -> None:
         """Answer 202 as soon as the job is durable."""
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type not in MEDIA_TYPES:
+            detail = f"a request is JSON: send Content-Type {JSON}, or none"
+            self.reply(415, {"msg": "unsupported media type", "detail": detail})
+            return
         try:
             entry = self.read_entry()
             self.job_id = entry.job_id
@@ -74,7 +83,7 @@ class JobHandler(Handler):
             state = await self._find(job_id)
             fresh = state is not None and state.state not in TERMINAL
             if fresh:
-                state = await self.service.ask(client.cancel(job_id, LOOK_TIMEOUT_S))
+                state = await self.service.ask(client.cancel(self.job_id, LOOK_TIMEOUT_S))
         except ServiceUnavailable as exc:
             self.reply_unavailable(exc, detail=True)
             return
@@ -83,9 +92,9 @@ class JobHandler(Handler):
             return
         cancelled = state.state == State.CANCELLED or state.code == CANCELLED
         if fresh and (cancelled or state.state not in TERMINAL):
-            self.reply(202, {"id": job_id, "state": state.state})
+            self.reply(202, {"id": self.job_id, "state": state.state})
         elif cancelled:
-            self.reply(200, {"id": job_id, "state": state.state})
+            self.reply(200, {"id": self.job_id, "state": state.state})
         else:
             detail = f"the job is {state.state}; that does not change any more"
             self.reply(409, {"msg": "job has ended", "state": state.state, "detail": detail})
@@ -93,6 +102,9 @@ class JobHandler(Handler):
     async def _find(self, job_id: str) -> JobState | None:
         if not is_identifier(job_id):
             return None
+        token = self.token
+        if token is not None and not token.operator and not token.owns(job_id):
+            job_id = token.id_of(job_id)  # the token's own Idempotency-Key, or nobody's job
         self.job_id = job_id
         return await self.service.ask(self.service.client.find(job_id, LOOK_TIMEOUT_S))
 

@@ -9,6 +9,7 @@ from tornado.web import Application, RequestHandler
 
 from imgserve.gateway.base import Handler, NotFoundHandler
 from imgserve.gateway.jobs import JobHandler, JobsHandler
+from imgserve.gateway.origins import HostNames
 from imgserve.gateway.probes import HealthHandler, MetricsHandler, QueueHandler, ReadyHandler
 from imgserve.gateway.root import RootHandler
 from imgserve.gateway.service import Service
@@ -28,7 +29,10 @@ ROUTES: tuple[tuple[str, type[Handler]], ...] = (
 
 def application(service: Service, *, probes_only: bool = False) -> Application:
     """Build the application around what its handlers share."""
-    shared: dict[str, Any] = {"service": service}
+    settings = service.settings
+    listening = settings.probe_host if probes_only else settings.host
+    names = HostNames.of(listening, settings.host_name)
+    shared: dict[str, Any] = {"service": service, "names": names}
     return Application(
         [(path, handler, shared) for path, handler in ROUTES if handler.probe or not probes_only],
         default_handler_class=NotFoundHandler,

@@ -43,7 +43,7 @@ class Service:
     Args:
         settings: the settings.
         client: its own client, open.
-        tokens: who may use it; None: everyone.
+        tokens: who may use it; None: everyone, for ever.
     """
 
     def __init__(
@@ -70,6 +70,11 @@ class Service:
         """HTTP requests that wait for the broker now."""
         return len(self._waiting)
 
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether requests need a token now."""
+        return self.tokens is not None and self.tokens.asked_for
+
     async def recent_figures(self, timeout_s: float) -> Mapping[str, Any]:
         """Return the broker's figures; with tokens RECENT_S old at most.
 
@@ -77,7 +82,7 @@ class Service:
 
         Raises: ServiceUnavailable when it did not answer.
         """
-        now_s, max_age_s = time.monotonic(), RECENT_S if self.tokens else 0.0
+        now_s, max_age_s = time.monotonic(), RECENT_S if self.asks_for_tokens else 0.0
         asked = self._asking
         if asked is None or (asked.done() and now_s - self._asked_s > max_age_s):
             self._asked_s = now_s

@@ -45,10 +45,10 @@ class SubmitHandler(Handler):
             )
         entry = prepare(bytes(self.body), None, 0, limits=self.service.result_limits)
         self.body.clear()
-        self._check_destination(entry)
+        self._check_urls(entry)
         entry.priority = self._priority()
         entry.tag = self._tag()
-        entry.job_id = self._key() or entry.job_id
+        entry.job_id = self._id() or entry.job_id
         return entry
 
     async def wait_for(self, entry: Entry, reached: Callable[[Entry], bool]) -> None:
@@ -69,15 +69,25 @@ class SubmitHandler(Handler):
         if self._task is not None:
             self._task.cancel()
 
-    def _check_destination(self, entry: Entry) -> None:
-        """Code 302 for what this token may not write to."""
-        if self.token is None or self.token.destinations is None:
+    def _check_urls(self, entry: Entry) -> None:
+        """Code 301 for what this token may not fetch, 302 for what it may not write to."""
+        token = self.token
+        if token is None or token.destinations is token.sources is None:
             return
         request = parse(entry.payload or b"")
-        if not self.token.permits(request.destination.url):
+        if not token.permits_source(request.src_url):
+            raise RequestInvalid(f"the token {token.name} does not permit this source", code=301)
+        if not token.permits_destination(request.destination.url):
             raise RequestInvalid(
-                f"the token {self.token.name} does not permit this destination", code=302
+                f"the token {token.name} does not permit this destination", code=302
             )
+
+    def _id(self) -> str | None:
+        """The job's id by the client's key; with tokens it is one of the token's own."""
+        key = self._key()
+        if self.token is None:
+            return key
+        return self.token.fresh_id() if key is None else self.token.id_of(key)
 
     def _key(self) -> str | None:
         key = self.request.headers.get(KEY_HEADER)

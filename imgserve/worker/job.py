@@ -19,6 +19,7 @@ from imgserve.protocol.reports import (
     ReturnReason,
 )
 from imgserve.request import Operation, Request, parse
+from imgserve.urls import without_user_info
 from imgserve.worker.inspection import inspect
 from imgserve.worker.pixels import Rendered, Text
 from imgserve.worker.source import Source
@@ -139,7 +140,7 @@ class Attempt:
             await self._upload(request, result)
         return Done(
             *self._named(),
-            request.dst_url,
+            without_user_info(request.dst_url),
             result.width_px,
             result.height_px,
             len(result.data),
@@ -165,7 +166,7 @@ class Attempt:
     def _accept(self, request: Request) -> None:
         self._accepted = True
         self._watch.mark("accepted")
-        self._line.report(Accepted(*self._named(), request.dst_url))
+        self._line.report(Accepted(*self._named(), without_user_info(request.dst_url)))
         log.debug("job %s accepted", self.job.job_id)
 
     async def _render(self, request: Request, body: bytes) -> Rendered:

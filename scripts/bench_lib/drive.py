@@ -119,7 +119,7 @@ class Poster:
     async def post(self, request: Request) -> dict[str, Any]:
         """POST one request and return the reply."""
         body = json.dumps(request).encode()
-        head = f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         self._writer.write(head.encode() + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = next(

@@ -1,6 +1,6 @@
 """Every interleaving of a small world keeps the promises, to a stated depth.
 
-IMGSERVE_EXPLORE_DEEPER=n goes n steps deeper; each costs five times as much.
+TEST_EXPLORE_DEEPER=n goes n steps deeper; each costs five times as much.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from tests.broker.exploration import ROOTS, Found, explore
 from tests.broker.world import PromiseBroken, Trouble, World
 
-DEEPER = int(os.environ.get("IMGSERVE_EXPLORE_DEEPER", "0"))
+DEEPER = int(os.environ.get("TEST_EXPLORE_DEEPER", "0"))
 CALM = Trouble(0, 0, 0, 0, 0, 0)
 
 

@@ -13,7 +13,7 @@ from tests.cluster.cluster import LEASE_S, Cluster
 from tests.support.network import Network, why_not
 from tests.support.service import eventually
 
-PARTITIONS = int(os.environ.get("IMGSERVE_TEST_PARTITIONS", "2"))
+PARTITIONS = int(os.environ.get("TEST_PARTITIONS", "2"))
 """Cuts longer than the lease, one after the other; a night's run may ask for more."""
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")

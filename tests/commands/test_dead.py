@@ -6,6 +6,7 @@ import json
 
 from PIL import Image
 
+from imgserve.commands.dead import _printable
 from imgserve.commands.exit_codes import ExitCode
 from tests.support.images import encode
 
@@ -43,3 +44,11 @@ def test_a_failed_job_from_list_to_drop(running, http):
     gone = running.run("dead", "show", "broken-1")
     assert gone.returncode == ExitCode.NO_INPUT
     assert "there is no dead letter broken-1" in gone.stderr
+
+
+def test_request_is_shown_without_user_info():
+    """Whoever may list dead letters need not know a store's password."""
+    payload = json.dumps({"dstURL": "ftp://u:p@h/a.png", "args": {"a": ["http://u@h/?b@c"]}})
+    assert _printable({"payload": payload.encode()}) == {
+        "payload": {"dstURL": "ftp://h/a.png", "args": {"a": ["http://h/?b@c"]}}
+    }

@@ -77,9 +77,11 @@ def test_what_the_machine_lacks_is_told():
         "state_dir": "/s",
         "log_file": "/l",
         "broker_answers": False,
+        "asks_for_tokens": True,
         "machine": {"fonts": "no font under /usr", "sandbox_seccomp": True},
     }
     lines = details(status)
+    assert "HTTP asks for tokens" in lines
     assert "fonts: no font under /usr" in lines
     assert not any("seccomp" in line for line in lines)
 

@@ -17,6 +17,7 @@ from tests.support.service import Service, eventually
 PHOTO = images.jpeg(400, 300)
 KEYS = {
     "id", "state", "dstURL", "code", "detail", "attempts", "seconds", "width", "height", "bytes",
+    "warnings",
 }  # fmt: skip
 
 

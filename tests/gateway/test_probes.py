@@ -75,8 +75,8 @@ def test_a_probe_that_succeeds_is_not_logged(broker, gateway, caplog):
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx",
         b"no HTTP at all\r\n\r\n",
     ],
     ids=["not-found", "not-json", "not-http"],

@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.gateway_run import REQUEST, GatewayRun
 
 BODY = json.dumps(REQUEST).encode()
-POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
 def send_only(gateway):
@@ -153,7 +153,7 @@ def test_a_connection_kept_alive_hears_that_the_service_ends(broker):
     broker.script = queue_only
     with GatewayRun(broker.path) as gateway:
         kept = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
-        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200" in kept.recv(4096)
         waiting = send_only(gateway)
         eventually(lambda: broker.known)

@@ -62,7 +62,7 @@ def trickle(connection: socket.socket, data: bytes) -> float:
     return time.monotonic() - began_s
 
 
-HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
         HEAD + b"Content-Length: 9\r\n\r\n",
         HEAD + b"Content-Length: 9\r\n\r\n{",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
     ids=["nothing", "half-a-line", "no-body", "half-a-body", "no-chunk", "idle-after-an-answer"],
 )
@@ -109,17 +109,17 @@ def test_a_trickle_is_hung_up_on(gateway, start, rest):
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nA\x00B: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nA\x00B: c\r\n\r\n",
         HEAD + b"Content-Length: -1\r\n\r\n",
         HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
         HEAD + b"Content-Length: 99999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\n" + b"X-A: " + b"b" * 40_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: " + b"b" * 40_000 + b"\r\n\r\n",
         b"X" * 100_000,
     ],
     ids=[
@@ -166,7 +166,7 @@ def test_one_address_gets_a_quarter_of_the_connections(limited):
         first, *_, late = held(stack, limited, 11)
         assert is_hung_up(late)
         assert limited.ask("POST", "/", REQUEST, origin="127.0.0.2").status == 200
-        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert first.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert eventually(lambda: _status(limited, "127.0.0.1")) == 200
 
@@ -185,7 +185,7 @@ def test_connections_over_the_limit_are_closed_at_once(tmp_path):
     ):
         *_, last, late = held(stack, gateway, 11)
         assert is_hung_up(late)
-        last.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        last.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert last.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
@@ -244,7 +244,7 @@ def _status(gateway, origin):
         return 0
 
 
-ASK = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+ASK = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_who_reads_at_leisure_is_served(hasty):
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as steady:
         began_s = time.monotonic()
         while time.monotonic() < began_s + 5:
-            steady.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            steady.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert steady.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 

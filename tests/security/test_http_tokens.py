@@ -175,9 +175,9 @@ def test_a_broken_token_file_opens_nothing(tmp_path):
 
 def test_a_token_file_that_is_named_must_be_there(tmp_path):
     """Its loss does not open the service."""
-    assert Settings(state=tmp_path).tokens_path is None
     named = Settings(state=tmp_path, token_file=tmp_path / "gone.json")
-    assert named.tokens_path == tmp_path / "gone.json"
+    with pytest.raises(ConfigError):
+        Tokens(named.tokens_path, required=True)
 
 
 def test_the_file_holds_no_token(broker, made):
@@ -216,7 +216,7 @@ def test_https_is_served_with_the_certificate(secure, made, certificate):
         assert b"Strict-Transport-Security: max-age=" in answer
 
 
-@pytest.mark.parametrize("start", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("start", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_who_speaks_no_tls_is_hung_up_on(secure, start):
     """Silence in the handshake, too."""
     with socket.create_connection(("127.0.0.1", secure.port), timeout=10) as connection:
@@ -252,3 +252,75 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_the_start(tmp_path, cer
     ):
         with pytest.raises(ConfigError, match="tls_"):
             tls_context(cert, key)
+
+
+@pytest.fixture
+def unlocked(tmp_path):
+    """A gateway that started without a token file."""
+    with BrokerDouble(tmp_path) as double, GatewayRun(double.path) as run:
+        assert run.post(REQUEST).status == 200
+        yield run
+
+
+def _locked(gateway) -> bool:
+    statuses = {
+        gateway.post(REQUEST, **headers).status for headers in ({}, {"Authorization": "Bearer no"})
+    }
+    return statuses == {401}
+
+
+def test_first_token_locks_the_door(unlocked, tmp_path):
+    """It counts at once, beside a service that started without any."""
+    made = token(tmp_path, "new", "first")
+    until(lambda: _locked(unlocked))
+    assert unlocked.post(REQUEST, **bearer(made)).status == 200
+    assert unlocked.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]"])
+def test_file_that_cannot_be_read_locks_it_too(unlocked, tmp_path, content):
+    """Nobody gets in until it is mended; then its tokens do."""
+    path = tmp_path / "tokens.json"
+    path.write_text(content)
+    until(lambda: _locked(unlocked))
+    path.unlink()
+    made = token(tmp_path, "new", "first")
+    until(lambda: unlocked.post(REQUEST, **bearer(made)).status == 200)
+    assert _locked(unlocked)
+
+
+def test_link_that_leads_nowhere_locks_it_too(unlocked, tmp_path):
+    """Somebody meant tokens to be asked for."""
+    (tmp_path / "tokens.json").symlink_to(tmp_path / "nowhere.json")
+    until(lambda: _locked(unlocked))
+
+
+def test_door_stays_locked_when_the_file_is_gone(unlocked, tmp_path):
+    """Its loss opens nothing."""
+    made = token(tmp_path, "new", "first")
+    until(lambda: _locked(unlocked))
+    (tmp_path / "tokens.json").unlink()
+    for _ in range(20):
+        assert _locked(unlocked)
+    assert unlocked.post(REQUEST, **bearer(made)).status == 200
+
+
+def test_link_that_leads_nowhere_ends_a_start(tmp_path):
+    """Silence would leave the door open."""
+    (tmp_path / "tokens.json").symlink_to(tmp_path / "nowhere.json")
+    with pytest.raises(ConfigError):
+        Tokens(tmp_path / "tokens.json", required=False)
+
+
+def test_token_confines_sources(broker, gateway):
+    """A pattern for what may be fetched, as for where results may go."""
+    headers = bearer(token(broker.folder, "new", "fetches", "--source", "http://there/shop/"))
+    until(lambda: gateway.post({}, **headers).status != 401)
+    for url, code in (
+        ("http://there/shop/a.png", None),
+        ("http://there/a.png", 301),
+        ("http://there/shop/../a.png", 301),
+        ("file:///etc/a.png", 301),
+    ):
+        answer = gateway.post(REQUEST | {"srcURL": url}, **headers)
+        assert answer.json.get("code") == code, url

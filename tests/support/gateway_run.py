@@ -43,6 +43,7 @@ class GatewayRun:
     def __init__(
         self, connection: Path, *, listener: socket.socket | None = None, **settings: Any
     ) -> None:
+        settings = {"host": "127.0.0.1"} | settings
         self._settings = Settings(connection=connection, state=connection.parent, **settings)
         self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = self._listener.getsockname()[1]
