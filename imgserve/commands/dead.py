@@ -65,6 +65,8 @@ def _printable(value: Any) -> Any:
             return value.decode("utf-8", "replace")
     if isinstance(value, str):
         return without_user_info(value)
+    if isinstance(value, list | tuple):
+        return [_printable(each) for each in value]
     if hasattr(value, "items"):
         return {key: _printable(each) for key, each in value.items()}
     return value
