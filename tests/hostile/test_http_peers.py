@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 
+import brotli
 import pytest
 
 from tests.hostile.conftest import Hostile
@@ -14,6 +15,12 @@ from tests.support.hostile_servers import Behave, HostileServer, Peer
 PHOTO = images.png(200, 150)
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
 ZEROS = b"\0" * 65536
+# Over the limit of a source, behind a head that is good.
+BOMB = PHOTO + bytes(100_000_000)
+
+
+def packed_twice(data: bytes) -> bytes:
+    return gzip.compress(gzip.compress(data, 1))
 
 
 def answering(*parts: bytes, then: Behave = lambda _: None) -> Behave:
@@ -96,15 +103,25 @@ SOURCES: dict[str, tuple[Behave, set[int], str]] = {
         "",
     ),
     "resets in the middle": (answering(OK + b"\r\n", PHOTO[:5000], then=Peer.reset), {403}, ""),
-    "packs its picture": (
-        answering(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(PHOTO)),
-        {202},
-        "gzip",
+    "says that its picture is packed": (
+        answering(OK + b"Content-Encoding: gzip\r\n\r\n", PHOTO),
+        {201},
+        "Content-Encoding gzip",
     ),
     "sends a gzip bomb": (
-        answering(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(bytes(50_000_000))),
-        {202},
-        "gzip",
+        answering(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(BOMB, 1)),
+        {206},
+        "limit is 100000000 bytes",
+    ),
+    "sends a brotli bomb": (
+        answering(OK + b"Content-Encoding: br\r\n\r\n", brotli.compress(BOMB, quality=1)),
+        {206},
+        "limit is 100000000 bytes",
+    ),
+    "sends a bomb in a bomb": (
+        answering(OK + b"Content-Encoding: gzip, gzip\r\n\r\n", packed_twice(BOMB)),
+        {206},
+        "limit is 100000000 bytes",
     ),
     "wants a password": (
         answering(b"HTTP/1.1 401 no\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n"),
@@ -130,6 +147,15 @@ def test_source_that_misbehaves_is_refused(hostile: Hostile, what: str):
     assert detail.split("|")[0] in document["detail"] or any(
         word in document["detail"] for word in detail.split("|")
     ), document
+
+
+def test_picture_that_was_packed_is_done(hostile: Hostile):
+    """Nobody asked for packing, but the header says how to undo it."""
+    with HostileServer(
+        answering(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(PHOTO))
+    ) as server:
+        document = hostile.source(server.url("/a.png"))
+    assert document["state"] == "done", document
 
 
 def test_connection_that_is_never_accepted_is_refused(hostile: Hostile):

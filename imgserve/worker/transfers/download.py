@@ -21,6 +21,7 @@ class Inbox:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
+        self.is_too_large = False
         self._chunks: list[bytes] = []
         self._wanted_bytes = 0
         self._arrived = asyncio.Event()
@@ -34,6 +35,7 @@ class Inbox:
             TransferFailed: the source has more bytes than the limit.
         """
         if self.size_bytes + len(chunk) > self.limit_bytes:
+            self.is_too_large = True
             raise trouble.too_large(self.limit_bytes)
         self._chunks.append(chunk)
         self.size_bytes += len(chunk)
@@ -114,13 +116,17 @@ class Download:
             Everything that has arrived by then.
 
         Raises:
-            SourceUnreachable, SourceTooLarge, SourceForbidden: it failed before so many came.
+            SourceUnreachable, SourceForbidden: it failed before so many came.
+            SourceTooLarge: it has more bytes than the limit, as far as is known by now.
         """
         task = self._running()
         if self._inbox.size_bytes < size_bytes and not task.done():
             await self._inbox.wait(size_bytes)
         if task.done() and self._inbox.size_bytes < size_bytes:
             task.result()
+        if self._inbox.is_too_large:
+            # Known before the transfer has ended: nothing can come of it, however good its head.
+            await self.body()
         return self._inbox.data()
 
     async def body(self) -> bytes:

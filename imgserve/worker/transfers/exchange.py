@@ -90,6 +90,12 @@ class Exchange:
         pairs = (line.decode("latin-1").partition(":") for line in self._head)
         return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
+    def header_values(self, name: str) -> list[str]:
+        """Return every value of a header that may come more than once, in order."""
+        self._read_lines()
+        pairs = (line.decode("latin-1").partition(":") for line in self._head)
+        return [value.strip() for key, _, value in pairs if key.strip().lower() == name]
+
     @property
     def replies(self) -> list[int]:
         """FTP's replies in order, to tell which of several commands was refused."""

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pycurl
 
 from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.content_encoding import ContentDecoder
 from imgserve.worker.transfers.download import Inbox
 from imgserve.worker.transfers.engine import Engine
 from imgserve.worker.transfers.exchange import Exchange, Option
 from imgserve.worker.transfers.parcel import Parcel
 from imgserve.worker.transfers.post import FormPost
 from imgserve.worker.transfers.settings import TransferSettings
-from imgserve.worker.transfers.trouble import TransferFailed
+from imgserve.worker.transfers.trouble import Kind, TransferFailed
 from imgserve.worker.transfers.urls import Target, parse_target
 from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web
 
@@ -56,13 +57,21 @@ class HttpTransfer:
     async def _get(self, target: Target, inbox: Inbox, timeout_s: float) -> Exchange:
         discarded_bytes = 0
         wanted: bool | None = None
+        decoder: ContentDecoder | None = None
 
         def take(exchange: Exchange, chunk: bytes) -> None:
-            nonlocal discarded_bytes, wanted
+            nonlocal discarded_bytes, wanted, decoder
             if wanted is None:  # the status stands before the first byte of the body
                 wanted = exchange.status in WHOLE
+                if wanted and (codings := exchange.header_values("content-encoding")):
+                    decoder = ContentDecoder(codings, inbox.limit_bytes)
             if wanted:
-                inbox.feed(chunk)
+                try:
+                    for piece in decoder.decode(chunk) if decoder else (chunk,):
+                        inbox.feed(piece)
+                except TransferFailed as exc:
+                    inbox.is_too_large = exc.kind is Kind.TOO_LARGE
+                    raise
                 return
             discarded_bytes += len(chunk)
             if discarded_bytes > _ERROR_PAGE_LIMIT_BYTES:
@@ -74,6 +83,8 @@ class HttpTransfer:
         )
         exchange = Exchange(target, options, take, inbox.limit_bytes)
         await self._engine.run(exchange)
+        if decoder is not None:
+            decoder.finish()
         return exchange
 
     async def upload(self, parcel: Parcel) -> None:
