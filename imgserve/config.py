@@ -276,6 +276,9 @@ class Settings(BaseSettings):
         (), description="network that jobs may reach although the defaults deny it (repeatable)"
     )
     deny_network: Networks = Field((), description="network that jobs may not reach (repeatable)")
+    deny_private: bool = Field(
+        False, description="close all private networks that --allow-network does not name"
+    )
     allow_host: Hosts = Field(
         (),
         description="host that URLs may name, such as *.example.com; with any given, only those "
@@ -432,6 +435,7 @@ SAFETY: Final = frozenset(
         *("token_file", "tls_cert", "tls_key", "key", "insecure", "host_name", "require_sandbox"),
         *("allow_host", "deny_host", "allow_network", "deny_network", "file_root", "verify_tls"),
         "ca_file",
+        "deny_private",
     }
 )
 """Settings that somebody relies on: an empty variable must not leave them at their default."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
+import idna
+
 
 class MalformedUrl(ValueError):
     """Raised when a URL cannot be taken apart, or names no host where it must."""
@@ -71,7 +73,7 @@ class Target:
 def parse_target(url: str) -> Target:
     """Take a URL apart and percent-encode what must be.
 
-    Non-ASCII text becomes UTF-8, a host name IDNA; existing %XX stay as they are. In `ftp` and
+    Non-ASCII text becomes UTF-8, a host name Punycode; existing %XX stay as they are. In `ftp` and
     `file` a question mark belongs to the name.
 
     Raises:
@@ -123,10 +125,22 @@ def _host(parts: SplitResult) -> str:
     # Curl undoes percent-encoding in a host too: what is judged must be what is connected to.
     host = unquote(host, errors="strict").lower()
     if not host.isascii():
-        host = host.encode("idna").decode("ascii").lower()
+        host = _ascii_host(host)
     if _NO_HOST.search(host):
         raise ValueError("the host holds characters that no host name has")
     return host
+
+
+def _ascii_host(host: str) -> str:
+    """Write a name as browsers ask for it (UTS 46, not transitional): faß.de is not fass.de.
+
+    Raises: ValueError when it holds what no host name has.
+    """
+    mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+        for label in mapped.split(".")
+    )
 
 
 def _encode(text: str, safe: str) -> str:

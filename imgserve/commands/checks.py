@@ -72,7 +72,12 @@ def warning(host: str, settings: Settings) -> str:
         )
     return (
         f"warning: HTTP listens on {host}, so whoever reaches this machine can send requests; "
-        "`imgserve token new NAME` asks for tokens, -host 127.0.0.1 keeps it private"
+        "`imgserve token new NAME` asks for tokens, -host 127.0.0.1 keeps it private; "
+        + (
+            "jobs reach no private networks"
+            if settings.deny_private
+            else "jobs may reach private networks, which --deny-private closes"
+        )
     )
 
 

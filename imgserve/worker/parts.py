@@ -40,6 +40,7 @@ def build_transfer_settings(settings: Settings) -> TransferSettings:
         file_roots=settings.file_root,
         allow_networks=settings.allow_network,
         deny_networks=settings.deny_network,
+        deny_private=settings.deny_private,
         allow_hosts=settings.allow_host,
         deny_hosts=settings.deny_host,
         max_redirects=settings.max_redirects,

@@ -255,6 +255,12 @@ class _LentSocket(socket.socket):
         self.close()
 
 
+def header_options(*lines: str) -> tuple[Option, ...]:
+    """Make the option of header lines; empty ones are left out."""
+    sent = [line for line in lines if line]
+    return ((pycurl.HTTPHEADER, sent),) if sent else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Base:
     """What every transfer of a worker has in common."""
@@ -284,6 +290,8 @@ def base_options(settings: TransferSettings) -> Base:
     ca_file = settings.ca_file or next(filter(os.path.exists, _SYSTEM_CERTIFICATES), None)
     if ca_file:
         options.append((pycurl.CAINFO, ca_file))
-    rules = AddressRules.parse(settings.allow_networks, settings.deny_networks)
+    rules = AddressRules.parse(
+        settings.allow_networks, settings.deny_networks, private=not settings.deny_private
+    )
     hosts = HostRules(settings.allow_hosts, settings.deny_hosts)
     return Base(tuple(options), rules, hosts, judges_addresses=not settings.proxy)

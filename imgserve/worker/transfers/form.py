@@ -23,8 +23,11 @@ class UploadForm:
 class _OpenForm:
     action: str
     posts: bool
+    id: str = ""
     hidden: list[tuple[str, str]] = field(default_factory=list)
     has_file_field: bool = False
+    # Of its first button: what a browser does when the form is sent.
+    has_button: bool = False
 
 
 def find_form(page: bytes, charset: str, page_url: str, field_name: str) -> UploadForm | None:
@@ -101,8 +104,17 @@ class _FormFinder:
         self._field_name = field_name
         self._forms: list[_OpenForm] = []
         self._inside = False
+        # Controls that name their form, which may stand after them.
+        self._elsewhere: list[tuple[str, str, Attributes]] = []
 
     def found(self) -> _OpenForm | None:
+        by_id: dict[str, _OpenForm] = {}
+        for form in self._forms:
+            if form.id:
+                by_id.setdefault(form.id, form)
+        for owner, tag, given in self._elsewhere:
+            if owner in by_id:
+                self._take_control(by_id[owner], tag, given)
         return next((form for form in self._forms if form.has_file_field and form.posts), None)
 
     def take(self, tag: str, given: Attributes) -> None:
@@ -112,15 +124,32 @@ class _FormFinder:
             self._inside = False
         elif tag == "form" and not self._inside:
             posts = given.get("method", "").strip().lower() == "post"
-            self._forms.append(_OpenForm(given.get("action", ""), posts))
+            self._forms.append(_OpenForm(given.get("action", ""), posts, given.get("id", "")))
             self._inside = True
-        elif tag == "input" and self._inside:
-            self._take_input(given)
+        elif tag in ("input", "button"):
+            if "form" in given:
+                self._elsewhere.append((given["form"], tag, given))
+            elif self._inside:
+                self._take_control(self._forms[-1], tag, given)
 
-    def _take_input(self, given: Attributes) -> None:
+    def _take_control(self, form: _OpenForm, tag: str, given: Attributes) -> None:
         kind, name = given.get("type", "").strip().lower(), given.get("name", "")
-        form = self._forms[-1]
-        if kind == "hidden" and name:
+        if (tag == "button" and kind in ("", "submit")) or kind in ("submit", "image"):
+            self._take_button(form, kind, given)
+        elif tag == "button":
+            return
+        elif kind == "hidden" and name:
             form.hidden.append((name, given.get("value", "")))
         elif kind == "file" and name == self._field_name:
             form.has_file_field = True
+
+    def _take_button(self, form: _OpenForm, kind: str, given: Attributes) -> None:
+        """The first button is the one that is pressed (HTML standard, "default button")."""
+        if form.has_button:
+            return
+        form.has_button = True
+        form.action = given.get("formaction", form.action)
+        if "formmethod" in given:
+            form.posts = given["formmethod"].strip().lower() == "post"
+        if name := given.get("name") if kind != "image" else None:
+            form.hidden.append((name, given.get("value", "")))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pycurl
 
 from imgserve.worker.transfers import trouble
 from imgserve.worker.transfers.content_encoding import ContentDecoder
+from imgserve.worker.transfers.cookies import ChainCookies
+from imgserve.worker.transfers.digest import DigestOrigins
 from imgserve.worker.transfers.download import Inbox
 from imgserve.worker.transfers.engine import Engine
 from imgserve.worker.transfers.exchange import Exchange, Option
@@ -16,8 +17,8 @@ from imgserve.worker.transfers.parcel import Parcel
 from imgserve.worker.transfers.post import FormPost
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import Kind, TransferFailed
-from imgserve.worker.transfers.urls import Target, parse_target
-from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web
+from imgserve.worker.transfers.urls import Target
+from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web, cookie_options, hop
 
 # With these the body is the whole source (RFC 9110, 15.3.1 and 15.3.4).
 WHOLE = frozenset({200, 203})
@@ -31,7 +32,8 @@ class HttpTransfer:
     def __init__(self, settings: TransferSettings, engine: Engine) -> None:
         self._settings = settings
         self._engine = engine
-        self._web = Web(settings, engine)
+        self._digest = DigestOrigins()
+        self._web = Web(settings, engine, self._digest)
         self._post = FormPost(settings, self._web)
 
     async def fetch(self, source: Target, inbox: Inbox) -> None:
@@ -45,16 +47,23 @@ class HttpTransfer:
         """
         deadline_s = time.monotonic() + self._settings.fetch_timeout_s
         target = source
+        cookies = ChainCookies()
         for _ in range(self._settings.max_redirects + 1):
-            exchange = await self._get(target, inbox, deadline_s - time.monotonic())
+            more = cookie_options(cookies, target)
+            exchange = await self._get(target, inbox, deadline_s - time.monotonic(), more)
+            if self._digest.asks_anew(exchange):
+                exchange = await self._get(target, inbox, deadline_s - time.monotonic(), more)
             if exchange.status in WHOLE:
                 return
             if not exchange.redirect_url:
                 raise trouble.of_status(exchange.status, exchange.retry_after_s)
-            target = _hop(source, exchange.redirect_url)
+            cookies.take(target.url, exchange.header_values("set-cookie"))
+            target = hop(source, exchange.redirect_url)
         raise TransferFailed("the server redirects more often than is allowed")
 
-    async def _get(self, target: Target, inbox: Inbox, timeout_s: float) -> Exchange:
+    async def _get(
+        self, target: Target, inbox: Inbox, timeout_s: float, more: tuple[Option, ...]
+    ) -> Exchange:
         discarded_bytes = 0
         wanted: bool | None = None
         decoder: ContentDecoder | None = None
@@ -80,6 +89,8 @@ class HttpTransfer:
         options: tuple[Option, ...] = (
             (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
             (pycurl.TIMEOUT_MS, max(1, int(timeout_s * 1000))),
+            *self._digest.options(target),
+            *more,
         )
         exchange = Exchange(target, options, take, inbox.limit_bytes)
         await self._engine.run(exchange)
@@ -98,14 +109,4 @@ class HttpTransfer:
             return
         answer = await self._web.send(parcel.target, "PUT", parcel.body, parcel.content_type)
         if not answer.ok:
-            raise answer.failure()
-
-
-def _hop(source: Target, url: str) -> Target:
-    """Take a redirect apart; the source's credentials go along to its own origin only."""
-    target = parse_target(url)
-    if target.scheme not in ("http", "https"):
-        raise trouble.forbidden("the server redirects to a scheme other than http and https")
-    if target.same_origin(source) and not target.username:
-        return replace(target, username=source.username, password=source.password)
-    return target
+            raise answer.failure_of_put()

@@ -67,6 +67,10 @@ _HOST_SERVICES: tuple[tuple[Network, str], ...] = tuple(
         ("fd00:42::42/128", "a cloud metadata"),
     )
 )
+# RFC 1918 and RFC 4193; open unless the operator closes all of them.
+_PRIVATE: tuple[Network, ...] = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+)
 # All other IPv6 space is reserved: not yet given out, or local to a translator.
 _IPV6_IN_USE = (ip_network("2000::/3"), ip_network("fc00::/7"))
 
@@ -85,15 +89,23 @@ class AddressRules:
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
+    private: bool = True
 
     @classmethod
-    def parse(cls, allow: Iterable[str], deny: Iterable[str]) -> AddressRules:
+    def parse(
+        cls, allow: Iterable[str], deny: Iterable[str], *, private: bool = True
+    ) -> AddressRules:
         """Read networks in CIDR notation.
+
+        Args:
+            allow: opened over the default denials.
+            deny: closed over everything.
+            private: whether private networks that no entry names are open.
 
         Raises:
             ValueError: a text is not a network.
         """
-        return cls(tuple(map(ip_network, allow)), tuple(map(ip_network, deny)))
+        return cls(tuple(map(ip_network, allow)), tuple(map(ip_network, deny)), private)
 
 
 @lru_cache(maxsize=4096)  # each connection asks, and peers are few
@@ -119,7 +131,7 @@ def judge(address: str, rules: AddressRules) -> str:
             if reading in network:
                 return f"{outer} is in the denied network {network}; --allow-network cannot open it"
     for reading in judged:
-        if kind := _denied_kind(reading, rules.allow):
+        if kind := _denied_kind(reading, rules):
             inside = "" if reading == outer else f" holding {reading},"
             return (
                 f"{outer} is{inside} {kind} address, denied by default; "
@@ -128,9 +140,11 @@ def judge(address: str, rules: AddressRules) -> str:
     return ""
 
 
-def _denied_kind(address: Address, allow: tuple[Network, ...]) -> str:
-    if any(address in network for network in allow):
+def _denied_kind(address: Address, rules: AddressRules) -> str:
+    if any(address in network for network in rules.allow):
         return ""
+    if not rules.private and any(address in network for network in _PRIVATE):
+        return "a private"
     for network, kind in _DENIED_BY_DEFAULT + _HOST_SERVICES:
         if address in network:
             return kind

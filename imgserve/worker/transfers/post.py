@@ -8,14 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.cookies import ChainCookies
 from imgserve.worker.transfers.form import UploadForm, find_form, multipart
 from imgserve.worker.transfers.parcel import Parcel
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.urls import Target, parse_target
-from imgserve.worker.transfers.web import Answer, Web
+from imgserve.worker.transfers.web import SEE_OTHER, Answer, Web, hop
 
-# The page itself does not take the file: it is only where the form stands.
-_NOT_HERE = frozenset({404, 405})
+# These may pass; any other refusal may mean that the page does not take the file itself, but is
+# only where the form stands.
+_PASSING = frozenset({408, 425, 429})
+_NOT_IMPLEMENTED = 501
 
 
 class FormPost:
@@ -31,39 +34,45 @@ class FormPost:
         Raises:
             TransferFailed: neither took the file.
         """
-        key = (parcel.target.username, parcel.target.url, parcel.destination.field_name)
+        target = parcel.target
+        key = (target.username, target.password, target.url, parcel.destination.field_name)
+        cookies = ChainCookies()
         known = self._memory.get(key)
         if known is not None:
-            if (await self._post(parcel, known)).ok:
+            if (await self._post(parcel, known, cookies)).ok:
                 return
             # The form has changed, or its hidden fields were good only once.
             self._memory.forget(key)
-        answer = await self._post(parcel, UploadForm(parcel.target.url))
-        form = await self._find(parcel, answer)
+        answer = await self._post(parcel, UploadForm(target.url), cookies)
+        form = await self._find(parcel, answer, cookies)
         if form is None:
             if not answer.ok:
                 raise answer.failure()
             return
-        final = await self._post(parcel, form)
+        final = await self._post(parcel, form, cookies)
         if not final.ok:
             raise final.failure()
-        self._memory.keep(key, form)
+        if not cookies:  # without the page's cookies its form would be refused
+            self._memory.keep(key, form)
 
-    async def _find(self, parcel: Parcel, answer: Answer) -> UploadForm | None:
+    async def _find(
+        self, parcel: Parcel, answer: Answer, cookies: ChainCookies
+    ) -> UploadForm | None:
         """Find the form to post to instead, in the answer or on the page."""
         page = answer
-        if answer.status in _NOT_HERE:
-            page = await self._web.get(parcel.target)
+        if _may_be_elsewhere(answer.status):
+            page = await self._web.get(parcel.target, cookies)
         if not page.ok or not page.page:
             return None
         field_name = parcel.destination.field_name
-        form = find_form(page.page, page.charset, parcel.target.url, field_name)
+        form = find_form(page.page, page.charset, page.target.url, field_name)
         # A form that names the page itself has got the file already.
         if form is None or (answer.ok and _action(parcel.target, form).url == parcel.target.url):
             return None
         return form
 
-    async def _post(self, parcel: Parcel, form: UploadForm) -> Answer:
+    async def _post(self, parcel: Parcel, form: UploadForm, cookies: ChainCookies) -> Answer:
+        """Post, and look at the page that a redirect leads to: it says whether all went well."""
         destination = parcel.destination
         body, content_type = multipart(
             destination.field_name,
@@ -72,7 +81,15 @@ class FormPost:
             parcel.body,
             form.hidden,
         )
-        return await self._web.send(_action(parcel.target, form), "POST", body, content_type)
+        action = _action(parcel.target, form)
+        answer = await self._web.send(action, "POST", body, content_type, cookies)
+        if answer.status in SEE_OTHER and answer.redirect_url:
+            return await self._web.get(hop(action, answer.redirect_url), cookies)
+        return answer
+
+
+def _may_be_elsewhere(status: int) -> bool:
+    return status == _NOT_IMPLEMENTED or (400 <= status < 500 and status not in _PASSING)
 
 
 def _action(page: Target, form: UploadForm) -> Target:
@@ -85,7 +102,7 @@ def _action(page: Target, form: UploadForm) -> Target:
     return replace(action, username="", password="")
 
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
 
 
 class FormMemory:

@@ -24,6 +24,8 @@ class TransferSettings:
     # Networks in CIDR notation: opened over the default denials, closed over everything.
     allow_networks: tuple[str, ...] = ()
     deny_networks: tuple[str, ...] = ()
+    # Close every private network that is not among those allowed.
+    deny_private: bool = False
     # Patterns of host names: with any allowed, only those; denied ones never.
     allow_hosts: tuple[str, ...] = ()
     deny_hosts: tuple[str, ...] = ()

@@ -68,6 +68,8 @@ QUOTE_LIMIT_CHARS = 200
 
 # Trouble that may be gone at the next try. HTTP 5xx and FTP 4xx are added by their hundreds.
 _TRANSIENT_HTTP = frozenset({408, 425, 429})
+# Not implemented, version not supported, and the like: the next try meets the same server.
+_LASTING_5XX = frozenset({501, 505, 506, 510})
 _TRANSIENT_ERRNO = frozenset(
     {
         errno.EAGAIN,
@@ -169,7 +171,7 @@ def of_status(status: int, retry_after_s: float | None = None) -> TransferFailed
         name = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         name = str(status)
-    retryable = status in _TRANSIENT_HTTP or 500 <= status < 600
+    retryable = status in _TRANSIENT_HTTP or (500 <= status < 600 and status not in _LASTING_5XX)
     return TransferFailed(
         f"the server answered {name}", retryable=retryable, retry_after_s=retry_after_s
     )

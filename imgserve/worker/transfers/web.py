@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 
 import pycurl
 
 from imgserve.worker.transfers import trouble
+from imgserve.worker.transfers.cookies import ChainCookies
+from imgserve.worker.transfers.digest import DigestOrigins
 from imgserve.worker.transfers.engine import Engine
-from imgserve.worker.transfers.exchange import Exchange, Option
+from imgserve.worker.transfers.exchange import Exchange, Option, header_options
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import TransferFailed
-from imgserve.worker.transfers.urls import Target
+from imgserve.worker.transfers.urls import Target, parse_target
 
 HTTP_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
 
+# What browsers follow with GET after a POST (HTML standard, and RFC 9110, 15.4.2 to 15.4.4).
+SEE_OTHER = frozenset({301, 302, 303})
+# Where a server does not take a file for a folder that is missing.
+_FOLDER_MISSING = frozenset({404, 409, 500})
+_PAGE_TYPES = ("text/html", "application/xhtml+xml")
+
+
 @dataclass(slots=True)
 class Answer:
-    """What a server answered; of an HTML page the beginning is kept."""
+    """What a server answered; of an HTML page the beginning is kept.
+
+    Args:
+        target: what was asked, after redirects.
+        redirect_url: where the answer leads, or nothing.
+    """
 
     status: int
     page: bytes
     charset: str
     retry_after_s: float | None
     sent_bytes: int
+    target: Target
+    redirect_url: str
 
     @property
     def ok(self) -> bool:
@@ -39,15 +55,33 @@ class Answer:
             failure.detail += "; uploads follow no redirect"
         return failure
 
+    def failure_of_put(self) -> TransferFailed:
+        """Explain the refusal of a PUT, with its likely cause."""
+        failure = self.failure()
+        if self.status in _FOLDER_MISSING:
+            failure.detail += (
+                "; perhaps the folder does not exist: make it, or have the server make it "
+                "(nginx: create_full_put_path on)"
+            )
+        return failure
+
 
 class Web:
     """Sends requests over the engine."""
 
-    def __init__(self, settings: TransferSettings, engine: Engine) -> None:
+    def __init__(self, settings: TransferSettings, engine: Engine, digest: DigestOrigins) -> None:
         self._settings = settings
         self._engine = engine
+        self._digest = digest
 
-    async def send(self, target: Target, method: str, body: bytes, content_type: str) -> Answer:
+    async def send(
+        self,
+        target: Target,
+        method: str,
+        body: bytes,
+        content_type: str,
+        cookies: ChainCookies | None = None,
+    ) -> Answer:
         """Send a body and read the answer, whatever its status.
 
         Raises:
@@ -55,13 +89,14 @@ class Web:
         """
         answer = await self._ask(
             target,
+            cookies,
             # From memory, without a callback: curl itself rewinds when a kept connection turns
             # out to be dead.
             (pycurl.POST, 1),
             (pycurl.POSTFIELDS, body),
             (pycurl.CUSTOMREQUEST, method),
             # Expect would cost a round trip, or a second with servers that do not know it.
-            (pycurl.HTTPHEADER, [f"Content-Type: {content_type}", "Expect:"]),
+            headers=(f"Content-Type: {content_type}", "Expect:"),
         )
         if answer.ok and answer.sent_bytes < len(body):
             progress = f"{answer.sent_bytes} of {len(body)} bytes"
@@ -70,15 +105,40 @@ class Web:
             )
         return answer
 
-    async def get(self, target: Target) -> Answer:
-        """Read a page, whatever its status.
+    async def get(self, target: Target, cookies: ChainCookies) -> Answer:
+        """Read a page, whatever its status, and follow redirects to it.
 
         Raises:
-            TransferFailed: there was no answer.
+            TransferFailed: there was no answer, or redirects lead where they may not, or on and on.
         """
-        return await self._ask(target)
+        start = target
+        for _ in range(self._settings.max_redirects + 1):
+            answer = await self._ask(target, cookies)
+            if not answer.redirect_url:
+                return answer
+            target = hop(start, answer.redirect_url)
+        raise TransferFailed("the server redirects more often than is allowed")
 
-    async def _ask(self, target: Target, *options: Option) -> Answer:
+    async def _ask(
+        self,
+        target: Target,
+        cookies: ChainCookies | None,
+        *options: Option,
+        headers: tuple[str, ...] = (),
+    ) -> Answer:
+        while True:  # twice at most: an origin asks for Digest anew once
+            answer = await self._ask_once(target, cookies, options, headers)
+            if answer is not None:
+                return answer
+
+    async def _ask_once(
+        self,
+        target: Target,
+        cookies: ChainCookies | None,
+        options: tuple[Option, ...],
+        headers: tuple[str, ...],
+    ) -> Answer | None:
+        """Send one request; None: the server has asked for Digest, so it has to be sent again."""
         page = bytearray()
         limit_bytes = self._settings.form_page_limit_bytes
         is_html: bool | None = None
@@ -87,7 +147,7 @@ class Web:
             nonlocal is_html
             if is_html is None:  # asked once: a server may send many headers and many chunks
                 media_type = exchange.headers.get("content-type", "").lower()
-                is_html = media_type.startswith("text/html")
+                is_html = media_type.startswith(_PAGE_TYPES)
             if is_html and len(page) < limit_bytes:
                 page.extend(chunk[: limit_bytes - len(page)])
 
@@ -96,18 +156,46 @@ class Web:
             (
                 (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
                 (pycurl.TIMEOUT_MS, int(self._settings.upload_timeout_s * 1000)),
+                *self._digest.options(target),
                 *options,
+                *header_options(*headers, _cookie_line(cookies, target)),
             ),
             take,
         )
         await self._engine.run(exchange)
+        if self._digest.asks_anew(exchange):
+            return None
+        if cookies is not None:
+            cookies.take(target.url, exchange.header_values("set-cookie"))
         return Answer(
             exchange.status,
             bytes(page),
             _charset(exchange.headers.get("content-type", "")) if page else "",
             exchange.retry_after_s,
             exchange.sent_bytes,
+            target,
+            exchange.redirect_url,
         )
+
+
+def cookie_options(cookies: ChainCookies, target: Target) -> tuple[Option, ...]:
+    """Make the option that gives a server its cookies back."""
+    return header_options(_cookie_line(cookies, target))
+
+
+def _cookie_line(cookies: ChainCookies | None, target: Target) -> str:
+    value = cookies.header(target.url) if cookies else ""
+    return f"Cookie: {value}" if value else ""
+
+
+def hop(source: Target, url: str) -> Target:
+    """Take a redirect apart; the source's credentials go along to its own origin only."""
+    target = parse_target(url)
+    if target.scheme not in ("http", "https"):
+        raise trouble.forbidden("the server redirects to a scheme other than http and https")
+    if target.same_origin(source) and not target.username:
+        return replace(target, username=source.username, password=source.password)
+    return target
 
 
 def _charset(content_type: str) -> str:

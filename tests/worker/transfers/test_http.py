@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 
 import pytest
 
-from imgserve.errors import SourceTooLarge, SourceUnreachable, UploadFailed
+from imgserve.errors import SourceForbidden, SourceTooLarge, SourceUnreachable, UploadFailed
 from imgserve.request import Destination
-from imgserve.worker.transfers import Transfers
+from imgserve.worker.transfers import Transfers, TransferSettings
+from imgserve.worker.transfers.policy import AddressRules, judge
 from tests.support.hostile_servers import HostileServer, Peer
 from tests.support.http_server import HttpServer, Reply
 from tests.support.tls import Certificate
@@ -291,3 +295,161 @@ def test_an_untrusted_certificate_is_refused(certificate: Certificate) -> None:
             fetch(server.url("/a.png"))
         assert not caught.value.retryable
         assert fetch(server.url("/a.png"), replace(OPEN, verify_tls=False)) == b"x"
+
+
+def test_cookie_of_a_redirect_comes_back_in_the_same_chain() -> None:
+    """A server that redirects to itself until the cookie is there; the next job begins anew."""
+    seen: list[str] = []
+
+    def behave(peer: Peer) -> None:
+        while line := peer.line():
+            if line.lower().startswith(b"cookie:"):
+                seen.append(line.decode().strip())
+            if not line.strip():
+                break
+        if len(seen) % 2 == 1:
+            seen.append("-")
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\npicture")
+        else:
+            peer.send(
+                b"HTTP/1.1 302 Found\r\nLocation: /a.png\r\nSet-Cookie: seen=1; Path=/\r\n"
+                b"Set-Cookie: other=2; Domain=elsewhere.example\r\n"
+                b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+
+    async def run(url: str) -> None:
+        async with Transfers(OPEN) as transfers:
+            for _ in range(2):
+                async with transfers.fetch(url) as download:
+                    assert await download.body() == b"picture"
+
+    with HostileServer(behave) as server:
+        asyncio.run(run(f"http://127.0.0.2:{server.port}/a.png"))
+    assert seen == ["Cookie: seen=1", "-"] * 2
+
+
+def test_cookies_go_to_nobody_else(server: HttpServer) -> None:
+    """A redirect to another host leaves them behind."""
+    with HttpServer(host="127.0.0.2") as other:
+        other.files["/b.png"] = b"picture"
+        headers = {"Location": other.url("/b.png"), "Set-Cookie": "secret=1"}
+        server.script["/a.png"] = [Reply(302, headers)]
+        assert fetch(server.url("/a.png")) == b"picture"
+        assert "cookie" not in {name.lower() for name in other.requests[0].headers}
+
+
+def test_flood_of_cookies_is_bounded(server: HttpServer) -> None:
+    """Neither a thousand nor a huge one grows the next request beyond what servers take."""
+
+    def behave(peer: Peer) -> None:
+        lines = []
+        while (line := peer.line()).strip():
+            lines.append(line)
+        if lines[0].startswith(b"GET /b"):
+            sent.append(sum(map(len, lines)))
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na")
+        else:
+            flood = b"".join(b"Set-Cookie: c%d=%s\r\n" % (n, 500 * b"x") for n in range(400))
+            huge = b"Set-Cookie: huge=" + 50_000 * b"y" + b"\r\n"
+            head = b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nContent-Length: 0\r\n"
+            peer.send(head + flood + huge + b"Connection: close\r\n\r\n")
+
+    sent: list[int] = []
+    with HostileServer(behave) as hostile:
+        assert fetch(f"http://127.0.0.2:{hostile.port}/a.png") == b"a"
+    assert 0 < sent[0] < 60_000
+
+
+class DigestServer:
+    """A server that asks for Digest (RFC 7616) and checks what it gets."""
+
+    def __init__(self, *, basic_too: bool) -> None:
+        self.basic_too = basic_too
+        self.stored: dict[bytes, bytes] = {}
+        self.authorizations: list[bytes] = []
+
+    def behave(self, peer: Peer) -> None:
+        method, path = peer.line().split()[:2]
+        headers = {}
+        while line := peer.line().strip():
+            name, _, value = line.partition(b":")
+            headers[name.strip().lower()] = value.strip()
+        body = b""
+        while len(body) < int(headers.get(b"content-length", 0)):
+            body += peer.connection.recv(65_536)
+        given = headers.get(b"authorization", b"")
+        self.authorizations.append(given.partition(b" ")[0])
+        if given.lower().startswith(b"digest ") and self._is_right(method.decode(), given.decode()):
+            if method == b"GET":
+                answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n"
+                peer.send(answer + b"Connection: close\r\n\r\npicture")
+                return
+            self.stored[path] = body
+            peer.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return
+        offers = b'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"\r\n'
+        if self.basic_too:
+            offers = b'WWW-Authenticate: Basic realm="r"\r\n' + offers
+        head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n"
+        peer.send(head + offers + b"\r\n")
+
+    def _is_right(self, method: str, given: str) -> bool:
+        md5 = partial(hashlib.md5, usedforsecurity=False)
+        pairs = dict(re.findall(r'(\w+)="?([^",]*)"?', given.partition(" ")[2]))
+        first = md5(b"user:r:pass").hexdigest()
+        second = md5(f"{method}:{pairs['uri']}".encode()).hexdigest()
+        middle = f"{pairs['nc']}:{pairs['cnonce']}:auth"
+        whole = f"{first}:n:{middle}:{second}"
+        return pairs["response"] == md5(whole.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("basic_too", [False, True])
+def test_digest_is_answered_where_a_server_asks_for_it(basic_too: bool) -> None:
+    """For sources and destinations; an origin is remembered."""
+    digest = DigestServer(basic_too=basic_too)
+
+    async def run(base: str) -> None:
+        async with Transfers(OPEN) as transfers:
+            for number in range(2):
+                async with transfers.fetch(f"{base}/a.png") as download:
+                    assert await download.body() == b"picture"
+                destination = Destination(f"{base}/{number}.png")
+                await transfers.upload(destination, b"x" * 200_000, content_type="image/png")
+
+    with HostileServer(digest.behave) as server:
+        asyncio.run(run(f"http://user:pass@127.0.0.2:{server.port}"))
+    assert digest.stored == {b"/0.png": b"x" * 200_000, b"/1.png": b"x" * 200_000}
+    assert digest.authorizations.count(b"Basic") == 1
+
+
+def test_wrong_password_ends_with_the_servers_status() -> None:
+    """It is asked a bounded number of times."""
+    digest = DigestServer(basic_too=True)
+    with (
+        HostileServer(digest.behave) as server,
+        pytest.raises(SourceUnreachable, match="401") as caught,
+    ):
+        fetch(f"http://user:wrong@127.0.0.2:{server.port}/a.png")
+    assert not caught.value.retryable
+    assert len(digest.authorizations) <= 4
+
+
+@pytest.mark.parametrize("status", [404, 409, 500])
+def test_refused_put_names_the_likely_cause(server: HttpServer, status: int) -> None:
+    """A folder that is missing, which servers tell in many ways."""
+    server.script["/no/a.png"] = [Reply(status)]
+    with pytest.raises(UploadFailed, match="the folder does not exist"):
+        upload(Destination(server.url("/no/a.png")), b"x")
+
+
+def test_private_networks_can_be_closed_together() -> None:
+    """All of them, and by each spelling; what is allowed by name stays open."""
+    settings = TransferSettings(
+        deny_private=True, connect_timeout_s=1, allow_networks=("10.1.0.0/16",)
+    )
+    for host in ("10.0.0.1", "172.31.0.1", "192.168.1.1", "[fd12::1]", "[::ffff:10.0.0.1]"):
+        with pytest.raises(SourceForbidden, match="a private address"):
+            fetch(f"http://{host}/a.png", settings)
+    rules = AddressRules.parse(("10.1.0.0/16",), (), private=False)
+    assert judge("10.1.2.3", rules) == ""
+    assert judge("10.0.0.1", AddressRules()) == ""

@@ -148,3 +148,139 @@ def test_the_memory_of_forms_is_bounded_and_forgets() -> None:
     assert memory.get(keys[2]) is not None
     now_s = 10.1
     assert memory.get(keys[2]) is None
+
+
+HTML = {"Content-Type": "text/html"}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_post_redirect_get_is_success(server: HttpServer, status: int) -> None:
+    """The page that it leads to says that all went well."""
+    server.script["/page.html"] = [Reply(status, {"Location": "/thanks", "Set-Cookie": "a=b"})]
+    server.files["/thanks"] = b"thank you"
+    upload(page(server), BODY)
+    assert [(each.method, each.path) for each in server.requests] == [
+        ("POST", "/page.html"), ("GET", "/thanks"),
+    ]  # fmt: skip
+    assert server.requests[-1].headers["cookie"] == "a=b"
+    assert not server.requests[-1].body
+
+
+@pytest.mark.parametrize(("status", "then"), [(302, 404), (303, 500), (307, 200), (308, 200)])
+def test_redirect_that_ends_badly_is_no_success(server: HttpServer, status: int, then: int) -> None:
+    """The last answer counts; 307 and 308 would have the file sent once more."""
+    server.script["/page.html"] = [Reply(status, {"Location": "/then"})]
+    server.script["/then"] = [Reply(then)]
+    with pytest.raises(UploadFailed):
+        upload(page(server), BODY)
+
+
+def test_redirect_after_a_post_stays_within_policy(server: HttpServer) -> None:
+    """It leads to a denied address, to another scheme, or for ever in a circle."""
+    for location, error in (
+        ("http://169.254.169.254/", DestinationForbidden),
+        ("file:///etc/passwd", DestinationForbidden),
+        ("/circle", UploadFailed),
+    ):
+        server.script["/page.html"] = [Reply(303, {"Location": location})]
+        server.script["/circle"] = [Reply(303, {"Location": "/circle"})]
+        with pytest.raises(error):
+            upload(page(server), BODY)
+    assert sum(each.path == "/circle" for each in server.requests) <= 6
+
+
+def refusing(server: HttpServer, status: int, html: str, kind: str = "text/html") -> None:
+    """A page that refuses a POST and has a form."""
+    headers = {"Content-Type": kind, "Set-Cookie": "csrf=abc; Path=/"}
+    server.script["/page.html"] = [Reply(status), Reply(200, headers, html.encode())]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 415, 422, 501])
+@pytest.mark.parametrize(
+    ("html", "hidden"),
+    [
+        (
+            (
+                '<form method=post action="/take"><input type=hidden name=t value=1>'
+                "<input type=file name=image></form>"
+            ),
+            [("t", "1")],
+        ),
+        (
+            (
+                '<input type=file name=image form=f><form id=f method=post action="/take"></form>'
+                "<input type=hidden name=t value=1 form=f>"
+            ),
+            [("t", "1")],
+        ),
+        (
+            (
+                '<form method=post action="/wrong"><input type=file name=image>'
+                '<button formaction="/take" name=go value=yes>Send</button></form>'
+            ),
+            [("go", "yes")],
+        ),
+        (
+            (
+                '<form action="/wrong"><input type=file name=image>'
+                '<input type=submit formaction="/take" formmethod=post></form>'
+            ),
+            [],
+        ),
+    ],
+)
+def test_form_is_found_where_the_page_refuses_the_file(
+    server: HttpServer, status: int, html: str, hidden: list[tuple[str, str]]
+) -> None:
+    """Whatever the refusal; the form's button and the page's cookies go along."""
+    refusing(server, status, html)
+    upload(page(server), BODY)
+    ((path, parts),) = server.posted
+    assert path == "/take"
+    assert [(part.name, part.body.decode()) for part in parts if not part.file_name] == hidden
+    assert server.requests[-1].headers["cookie"] == "csrf=abc"
+
+
+def test_form_of_an_xhtml_page_is_found(server: HttpServer) -> None:
+    """Browsers submit it all the same."""
+    form = '<form method="post" action="/take"><input type="file" name="image"/></form>'
+    refusing(server, 405, f"<?xml version='1.0'?><html>{form}</html>", "application/xhtml+xml")
+    upload(page(server), BODY)
+    assert [path for path, _ in server.posted] == ["/take"]
+
+
+def test_form_of_a_page_that_has_moved_is_found(server: HttpServer) -> None:
+    """Its action is relative to where it is now."""
+    server.script["/page.html"] = [Reply(405), Reply(302, {"Location": "/new/page.html"})]
+    server.upload_page("/new/page.html", "take", "image")
+    upload(page(server), BODY)
+    assert [path for path, _ in server.posted] == ["/new/take"]
+
+
+def test_status_that_may_pass_has_no_form_looked_for(server: HttpServer) -> None:
+    """It is tried again instead; 501 is not, which never passes."""
+    server.script["/page.html"] = [Reply(429)]
+    with pytest.raises(UploadFailed) as caught:
+        upload(page(server), BODY)
+    assert caught.value.retryable
+    assert [each.method for each in server.requests] == ["POST"]
+    server.script["/page.html"] = [Reply(501)]
+    with pytest.raises(UploadFailed) as caught:
+        upload(page(server), BODY)
+    assert not caught.value.retryable
+
+
+def test_remembered_form_is_of_one_user_alone(server: HttpServer) -> None:
+    """Another password finds the page's form by itself."""
+
+    async def run() -> None:
+        async with Transfers(OPEN) as transfers:
+            for userinfo in ("u:right", "u:wrong"):
+                destination = Destination(
+                    server.url("/page.html", userinfo=userinfo), Method.POST, "image", "a.png"
+                )
+                await transfers.upload(destination, BODY, content_type="image/png")
+
+    server.upload_page("/page.html", "/take", "image")
+    asyncio.run(run())
+    assert [each.method for each in server.requests] == ["POST", "GET", "POST"] * 2

@@ -67,3 +67,22 @@ def test_a_malformed_url_is_refused(url: str) -> None:
 def test_redacted_urls_hold_no_secret(url: str, shown: str) -> None:
     """Neither user info nor query nor fragment survives, whatever the URL looks like."""
     assert redact(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("faß.de", "xn--fa-hia.de"),
+        ("FASS.de", "fass.de"),
+        ("βόλος.com", "xn--nxasmm1c.com"),
+        ("نامه\u200cای.com", "xn--mgba3gch31f060k.com"),
+        ("Bücher。example", "xn--bcher-kva.example"),
+        ("xn--fa-hia.de", "xn--fa-hia.de"),
+        ("i❤.ws", "xn--i-7iq.ws"),
+        ("ｅｘａｍｐｌｅ.com", "example.com"),
+        ("①②⑦.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_host_is_asked_for_as_browsers_ask(host: str, asked: str) -> None:
+    """UTS 46, not transitional: IDNA 2003 would ask another owner's host."""
+    assert parse_target(f"http://{host}/a.png").host == asked
