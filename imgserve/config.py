@@ -323,6 +323,10 @@ class Settings(BaseSettings):
     svg_depth_limit: int = Field(
         500, ge=1, le=2000, description="nested elements of an SVG at most; renderers recurse"
     )
+    damaged: Literal["warn", "fail"] = Field(
+        "warn",
+        description="what becomes of a source whose data are damaged, and which can still be shown",
+    )
     jpeg_scan_limit: Count = Field(
         100, description="scans of a JPEG at most: each is a pass over all its pixels"
     )

@@ -66,6 +66,7 @@ def build_pixel_settings(settings: Settings, processes: int) -> PixelSettings:
         svg_limit_bytes=settings.svg_limit_bytes,
         svg_depth_limit=settings.svg_depth_limit,
         jpeg_scan_limit=settings.jpeg_scan_limit,
+        damaged=settings.damaged,
         pixel_memory_bytes=settings.pixel_memory_bytes or budget_bytes,
         require_sandbox=settings.require_sandbox,
         process_jobs=settings.process_jobs,

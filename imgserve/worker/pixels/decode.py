@@ -7,6 +7,7 @@ import struct
 import warnings
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -37,7 +38,7 @@ UNREADABLE = (
 )
 
 
-def open_source(data: bytes, kind: ImageKind, settings: PixelSettings) -> Image.Image:
+def open_source(data: bytes, kind: ImageKind, settings: PixelSettings) -> ImageFile:
     """Open the picture and hold it against the limits.
 
     Raises:

@@ -16,6 +16,9 @@ FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 FILL = re.compile(rb"\xff++")
+HUFFMAN_SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1})
+HUFFMAN_TABLES, END_OF_BLOCK = 0xC4, 0x00
+IMPLAUSIBLE_ZEROS = bytes(48)
 APP1, SCAN_START, IMAGE_END = 0xE1, 0xDA, 0xD9
 COMPONENTS_AT = 5  # of a frame: after precision, height and width
 
@@ -74,6 +77,44 @@ def _is_one_scan(data: bytes) -> bool:
     except SourceUnreadable:
         pass
     return False
+
+
+def has_implausible_zeros(data: bytes) -> bool:
+    """Tell whether a sequential JPEG's first scan holds zeros that no encoder writes.
+
+    libjpeg itself takes them for coefficients, and often falls into step again without a word.
+    Where the shortest code of the first table for AC coefficients does not end a block, so many
+    zeros are hundreds of equal coefficients in a row.
+    """
+    shortest: dict[int, int] = {}
+    try:
+        for marker, body, size in segments(data):
+            if marker in FRAME_STARTS and marker not in HUFFMAN_SEQUENTIAL_FRAMES:
+                return False
+            if marker == HUFFMAN_TABLES:
+                shortest |= _shortest_ac_codes(data[body : body + size])
+            if marker == SCAN_START:
+                table = _byte(data, body + 2) & 0x0F  # after count and id: of the first component
+                if shortest.get(table, END_OF_BLOCK) == END_OF_BLOCK:
+                    return False
+                start = body + size
+                zeros = data.find(IMPLAUSIBLE_ZEROS, start)
+                return 0 <= zeros < data.find(b"\xff\xd9", start)
+    except SourceUnreadable:
+        pass
+    return False
+
+
+def _shortest_ac_codes(tables: bytes) -> dict[int, int]:
+    """Give for each table of AC coefficients the symbol of its code of zeros (B.2.4.2, C.2)."""
+    found = {}
+    offset = 0
+    while offset + 17 < len(tables):
+        kind, table = tables[offset] >> 4, tables[offset] & 0x0F
+        if kind == 1:
+            found[table] = tables[offset + 17]
+        offset += 17 + sum(tables[offset + 1 : offset + 17])
+    return found
 
 
 def _byte(data: bytes, offset: int) -> int:

@@ -6,6 +6,9 @@ import io
 
 from PIL import Image, ImageCms
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+
+from imgserve.worker.pixels.damage import DamageReport, load
 
 # What Pillow can resample well as it is.
 READY = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "I;16"})
@@ -21,26 +24,28 @@ PROFILE_SPACES = {
 }
 
 
-def resampling_mode(source: Image.Image) -> Image.Image:
+def resampling_mode(source: ImageFile, data: bytes, report: DamageReport) -> Image.Image:
     """Load the picture and give it a mode that can be resampled without loss.
 
     Palettes and single bits have no values in between; a transparent colour must become alpha
     before its neighbours are mixed into it.
     """
     covered = first_frame_box(source)
-    source.load()
+    loaded = load(source, data, report)
     if covered is not None:
         return _on_clear_screen(source, covered)
+    if loaded is not source:
+        return loaded
     transparent = "transparency" in source.info
     if source.mode == "1":
         return source.convert("LA" if transparent else "L")
     if source.mode in ("P", "PA"):
         return source.convert("RGBA" if transparent or source.mode == "PA" else "RGB")
-    if source.mode == "I;16" and transparent:
+    if transparent and source.mode == "I;16":
         return _clear_color(source, source.info["transparency"])
-    if transparent and source.mode in WITH_ALPHA:
-        return source.convert(WITH_ALPHA[source.mode])
-    return source if source.mode in READY else source.convert("RGB")
+    mode = WITH_ALPHA.get(source.mode, source.mode) if transparent else source.mode
+    mode = mode if mode in READY else "RGB"
+    return source if mode == source.mode else source.convert(mode)
 
 
 def first_frame_box(source: Image.Image) -> tuple[int, int, int, int] | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PIL import Image
 
 from imgserve.errors import PixelsFailed, SourceTooSmall
 from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
+from imgserve.worker.pixels.damage import DamageReport
 from imgserve.worker.pixels.decode import open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.geometry import Box, Size, cover_box, stored_box, turned
 from imgserve.worker.pixels.modes import color_to_rgb, resampling_mode
 from imgserve.worker.pixels.repair import jpeg_endings, jpeg_lacks_its_end
-from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.settings import Damaged, PixelSettings
 
 # EXIF orientation: what to do with the pixels as stored to see them as meant.
 TRANSPOSE = {
@@ -67,7 +70,9 @@ def resize_without_end(
     """
     whole, filled = jpeg_endings(data)
     result = resize_whole(whole, asked, settings, warnings)
-    if result != resize_whole(filled, asked, settings, warnings):
+    # What the filler makes a decoder say is not of the source.
+    lenient = replace(settings, damaged=Damaged.WARN)
+    if result != resize_whole(filled, asked, lenient, WarningCollector()):
         raise PixelsFailed("the JPEG is truncated: its last pixels are missing")
     return result
 
@@ -86,7 +91,8 @@ def resize_whole(
     box = stored_box(cover_box(shown, result), shown, orientation)
     stored_result = turned(result, orientation)
     box, whole = shrink_on_load(source, box, stored_result)
-    image, info = resampling_mode(source), source.info
+    report = DamageReport(Damaged(settings.damaged), warnings)
+    image, info = resampling_mode(source, data, report), source.info
     if image.size != whole:
         image = image.crop((0, 0, *whole))
     # Each copy that is let go is 4 bytes a pixel: 400 MB for the largest pictures.

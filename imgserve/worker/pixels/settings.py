@@ -26,6 +26,13 @@ class Role(IntEnum):
     DRAW = 2
 
 
+class Damaged(StrEnum):
+    """What becomes of a source whose data are damaged, and which decoders survive."""
+
+    WARN = "warn"
+    FAIL = "fail"
+
+
 class Text(StrEnum):
     """The texts that a placeholder can carry."""
 
@@ -79,6 +86,7 @@ class PixelSettings:
             part of it, and one alone nearly all.
         memory_limit_bytes: RLIMIT_AS of a process: 100 MP of premultiplied RGBA twice, the
             source, the 256 MB stack and the libraries.
+        damaged: what becomes of a source of damaged data that can still be shown.
         process_jobs: jobs of one process, which is replaced then: nothing that an image did to it
             lasts for longer.
         process_growth_bytes: a process that keeps more than this after a job is replaced: it holds
@@ -98,6 +106,7 @@ class PixelSettings:
     svg_limit_bytes: int = 10_000_000
     svg_depth_limit: int = 500
     jpeg_scan_limit: int = 100
+    damaged: str = Damaged.WARN
     pixel_memory_bytes: int = 1_000_000_000
     memory_limit_bytes: int = 2048 * MIB
     process_jobs: int = 1000

@@ -29,6 +29,8 @@ FORK_TIMEOUT_S = 10.0
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PATH")
 # glibc would give the memory of each job back and fault it in again for the next: 7% of a 2 MP
 # JPEG's CPU time. One arena, and up to 64 MB kept.
+# numpy's library would start threads where it is loaded, and a process with threads cannot fork.
+THREADS_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 MALLOC_VARIABLES = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
@@ -225,4 +227,4 @@ def _command(settings: PixelSettings) -> list[str]:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     root = str(Path(imgserve.__file__).parent.parent)
-    return kept | MALLOC_VARIABLES | {"PYTHONPATH": root, "LANG": "C.UTF-8"}
+    return kept | MALLOC_VARIABLES | THREADS_VARIABLES | {"PYTHONPATH": root, "LANG": "C.UTF-8"}

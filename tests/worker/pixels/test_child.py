@@ -60,7 +60,7 @@ def call(answer: str, data: bytes = b"") -> bytes:
                 height_px=1,
                 size_bytes=len(data),
             )
-            reply, result = await child.call(asked, data)
+            reply, result, _ = await child.call(asked, data)
             assert reply.size_bytes == len(result)
             return result
         finally:

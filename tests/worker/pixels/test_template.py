@@ -199,7 +199,7 @@ def test_what_a_process_says_is_logged(caplog):
             asked = Request(
                 operation=PixelOperation.RESIZE, kind=ImageKind.PNG, size_bytes=len(PNG)
             )
-            reply, detail = await child.call(asked, PNG)
+            reply, detail, _ = await child.call(asked, PNG)
             assert (reply.status, reply.fate) == (PixelsFailed.code, Fate.RETIRE)
             assert detail == b"the image could not be processed: RuntimeError"
             await child.close()
