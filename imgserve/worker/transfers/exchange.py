@@ -41,7 +41,7 @@ _SYSTEM_CERTIFICATES = (
 
 
 # A header may be called HTTP/x, so the version and the status make the line (RFC 9112, 4).
-_STATUS_LINE = re.compile(rb"HTTP/\d(?:\.\d)? +(\d{3})\b")
+_STATUS_LINE = re.compile(rb"HTTP/\d(?:\.\d)? +(\d{3})\b *([^\r\n]*)")
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +74,11 @@ class Exchange:
     _reply_lines: list[bytes] = field(default_factory=list)
     _reply_is_whole: bool = False
     _status: int = 0
+    _reason: bytes = b""
     _refusal: str = ""
+    # Whether the address that counts was permitted: one of several that a host has, or the last
+    # data connection's.
+    _is_permitted: bool = False
     _stopped: TransferFailed | None = None
 
     @property
@@ -82,6 +86,12 @@ class Exchange:
         """The peer's latest status or reply code; 0 before any."""
         self._read_lines()
         return self._status
+
+    @property
+    def reason(self) -> str:
+        """The words of the latest status line; HTTP/2 has none."""
+        self._read_lines()
+        return self._reason.decode("utf-8", "replace")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -152,7 +162,8 @@ class Exchange:
         """Translate an error of curl, after `finish`."""
         code = exc.args[0]
         is_http = self.target.scheme in ("http", "https")
-        if self._refusal and code in (pycurl.E_COULDNT_CONNECT, pycurl.E_ABORTED_BY_CALLBACK):
+        fails_to_connect = code in (pycurl.E_COULDNT_CONNECT, pycurl.E_ABORTED_BY_CALLBACK)
+        if self._refusal and fails_to_connect and not self._is_permitted:
             return trouble.forbidden(self._refusal)
         if self._stopped is not None:
             self._stopped.retry_after_s = self.retry_after_s
@@ -160,12 +171,12 @@ class Exchange:
         if code == pycurl.E_FILESIZE_EXCEEDED:
             if is_http and not 200 <= self.status < 300:
                 # An error page over the limit; the error is what matters.
-                return trouble.of_status(self.status, self.retry_after_s)
+                return trouble.of_status(self.status, self.retry_after_s, reason=self.reason)
             announced = self.headers.get("content-length", "")
             return trouble.too_large(
                 self.limit_bytes, int(announced) if announced.isdecimal() else 0
             )
-        return trouble.of_curl(
+        failure = trouble.of_curl(
             Facts(
                 code=code,
                 status=self.status,
@@ -173,8 +184,12 @@ class Exchange:
                 peer=self._peer(),
                 is_http=is_http,
                 words="" if is_http else self.reply_words,
+                curl_words=str(exc.args[1]),
             )
         )
+        if self._refusal and code == pycurl.E_COULDNT_CONNECT:
+            failure.detail += f"; its other address {self._refusal}"
+        return failure
 
     def _peer(self) -> str:
         try:
@@ -202,7 +217,7 @@ class Exchange:
         for line in self._lines:
             if begins := _STATUS_LINE.match(line):
                 # A new response begins: after a redirect, or after 100 Continue.
-                self._status = int(begins[1])
+                self._status, self._reason = int(begins[1]), begins[2]
                 self._head.clear()
             elif line[:3].isdigit() and line[3:4] in b" -\r\n":
                 self._take_reply_line(line)
@@ -224,11 +239,14 @@ class Exchange:
         def open_socket(_purpose: int, peer: Any) -> socket.socket | int:
             family, kind, protocol, address = peer
             refusal = judge(address[0] if isinstance(address, tuple) else "", rules)
+            is_request = self._is_request(address)
             if refusal:
                 self._refusal = refusal
+                self._is_permitted &= is_request
                 return int(pycurl.SOCKET_BAD)
+            self._is_permitted = True
             lent = _LentSocket(family, kind, protocol)
-            if self._is_request(address):
+            if is_request:
                 lent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_AT_CLOSE)
             return lent
 
@@ -242,8 +260,10 @@ class Exchange:
     def _gate(self, rules: AddressRules) -> Callable[..., int]:
         # curl opens no socket for a connection it kept, so the address is judged again here.
         def before_request(peer: str, _local: str, _peer_port: int, _local_port: int) -> int:
-            self._refusal = judge(peer, rules)
-            return int(pycurl.PREREQFUNC_ABORT if self._refusal else pycurl.PREREQFUNC_OK)
+            if refusal := judge(peer, rules):
+                self._refusal, self._is_permitted = refusal, False
+                return int(pycurl.PREREQFUNC_ABORT)
+            return int(pycurl.PREREQFUNC_OK)
 
         return before_request
 

@@ -6,7 +6,6 @@ import time
 
 import pycurl
 
-from imgserve.worker.transfers import trouble
 from imgserve.worker.transfers.content_encoding import ContentDecoder
 from imgserve.worker.transfers.cookies import ChainCookies
 from imgserve.worker.transfers.digest import DigestOrigins
@@ -18,7 +17,8 @@ from imgserve.worker.transfers.post import FormPost
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import Kind, TransferFailed
 from imgserve.worker.transfers.urls import Target
-from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web, cookie_options, hop
+from imgserve.worker.transfers.web import HTTP_PROTOCOLS, Web, cookie_options, hop, refusal
+from imgserve.worker.transfers.words import WORDS_LIMIT_BYTES
 
 # With these the body is the whole source (RFC 9110, 15.3.1 and 15.3.4).
 WHOLE = frozenset({200, 203})
@@ -50,26 +50,27 @@ class HttpTransfer:
         cookies = ChainCookies()
         for _ in range(self._settings.max_redirects + 1):
             more = cookie_options(cookies, target)
-            exchange = await self._get(target, inbox, deadline_s - time.monotonic(), more)
+            exchange, page = await self._get(target, inbox, deadline_s - time.monotonic(), more)
             if self._digest.asks_anew(exchange):
-                exchange = await self._get(target, inbox, deadline_s - time.monotonic(), more)
+                exchange, page = await self._get(target, inbox, deadline_s - time.monotonic(), more)
             if exchange.status in WHOLE:
                 return
             if not exchange.redirect_url:
-                raise trouble.of_status(exchange.status, exchange.retry_after_s)
+                raise refusal(exchange, page)
             cookies.take(target.url, exchange.header_values("set-cookie"))
             target = hop(source, exchange.redirect_url)
         raise TransferFailed("the server redirects more often than is allowed")
 
     async def _get(
         self, target: Target, inbox: Inbox, timeout_s: float, more: tuple[Option, ...]
-    ) -> Exchange:
-        discarded_bytes = 0
+    ) -> tuple[Exchange, bytearray]:
+        """Send one request; return it, and the body's beginning where that is no source."""
+        page, page_bytes = bytearray(), 0
         wanted: bool | None = None
         decoder: ContentDecoder | None = None
 
         def take(exchange: Exchange, chunk: bytes) -> None:
-            nonlocal discarded_bytes, wanted, decoder
+            nonlocal page_bytes, wanted, decoder
             if wanted is None:  # the status stands before the first byte of the body
                 wanted = exchange.status in WHOLE
                 if wanted and (codings := exchange.header_values("content-encoding")):
@@ -82,9 +83,10 @@ class HttpTransfer:
                     inbox.is_too_large = exc.kind is Kind.TOO_LARGE
                     raise
                 return
-            discarded_bytes += len(chunk)
-            if discarded_bytes > _ERROR_PAGE_LIMIT_BYTES:
-                raise trouble.of_status(exchange.status)
+            page_bytes += len(chunk)
+            page.extend(chunk[: WORDS_LIMIT_BYTES - len(page)])
+            if page_bytes > _ERROR_PAGE_LIMIT_BYTES:
+                raise refusal(exchange, page)
 
         options: tuple[Option, ...] = (
             (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
@@ -96,7 +98,7 @@ class HttpTransfer:
         await self._engine.run(exchange)
         if decoder is not None:
             decoder.finish()
-        return exchange
+        return exchange, page
 
     async def upload(self, parcel: Parcel) -> None:
         """PUT or POST a result; only 2xx is success, and no redirect is followed.

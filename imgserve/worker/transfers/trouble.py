@@ -18,6 +18,7 @@ from imgserve.errors import (
     SourceUnreachable,
     UploadFailed,
 )
+from imgserve.worker.transfers.words import QUOTE_LIMIT_CHARS, printable
 
 
 class Kind(Enum):
@@ -63,13 +64,18 @@ _TOO_MANY = re.compile(
     re.IGNORECASE,
 )
 
-# Of a peer's own words in a detail: a server's sentence, not its whole page.
-QUOTE_LIMIT_CHARS = 200
-
 # Trouble that may be gone at the next try. HTTP 5xx and FTP 4xx are added by their hundreds.
 _TRANSIENT_HTTP = frozenset({408, 425, 429})
 # Not implemented, version not supported, and the like: the next try meets the same server.
 _LASTING_5XX = frozenset({501, 505, 506, 510})
+# Success that brings no picture (RFC 9110, 15.3).
+_NO_PICTURE = {
+    201: "which is no picture",
+    202: "which says that the picture is not there yet",
+    204: "which comes without a picture",
+    205: "which comes without a picture",
+    206: "a part of the picture, though all of it was asked for",
+}
 _TRANSIENT_ERRNO = frozenset(
     {
         errno.EAGAIN,
@@ -107,9 +113,13 @@ _LASTING_CURL: dict[int, str] = {
     pycurl.E_UPLOAD_FAILED: "{peer} refused the file",
     pycurl.E_QUOTE_ERROR: "{peer} refused a command",
     pycurl.E_SSL_CONNECT_ERROR: "no TLS connection to {peer}",
-    pycurl.E_PEER_FAILED_VERIFICATION: "the certificate of {peer} cannot be trusted",
     pycurl.E_SSL_CACERT_BADFILE: "the file of trusted certificates cannot be read",
 }
+# How OpenSSL says that the other side went away in the middle of a handshake.
+_BROKEN_HANDSHAKE = re.compile(r"unexpected eof|reset by peer|SSL_ERROR_SYSCALL")
+# How libcurl and OpenSSL say that no authority among those trusted vouches for a certificate.
+_UNKNOWN_AUTHORITY = re.compile(r"self[- ]signed|issuer certificate|verify the first certificate")
+_OTHER_NAME = re.compile(r"subject name|hostname mismatch|does not match")
 _CONNECT_ERRNO = {
     errno.ECONNREFUSED: "connection refused by {peer}",
     errno.EHOSTUNREACH: "{peer} is not reachable",
@@ -128,6 +138,8 @@ class Facts:
     is_http: bool
     # What the peer itself said, where the protocol has words beside its codes.
     words: str = ""
+    # What libcurl says of the trouble; it names the host, but no user info and no query.
+    curl_words: str = ""
 
 
 def of_curl(facts: Facts) -> TransferFailed:
@@ -136,9 +148,14 @@ def of_curl(facts: Facts) -> TransferFailed:
     host = facts.peer.rpartition(":")[0]
     phrase = _TRANSIENT_CURL.get(code) or _LASTING_CURL.get(code) or f"the transfer failed ({code})"
     retryable = code in _TRANSIENT_CURL
-    if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR) and facts.os_errno:
+    if code == pycurl.E_COULDNT_CONNECT and facts.os_errno:
         phrase = _CONNECT_ERRNO.get(facts.os_errno, phrase)
-        retryable = retryable or facts.os_errno in _TRANSIENT_ERRNO
+    elif code == pycurl.E_SSL_CONNECT_ERROR:
+        # Not by errno: it may be that of another address of the host, which was tried before.
+        phrase += _tls_reason(facts.curl_words)
+        retryable = bool(_BROKEN_HANDSHAKE.search(facts.curl_words))
+    elif code == pycurl.E_PEER_FAILED_VERIFICATION:
+        phrase = _certificate_trouble(facts.curl_words)
     if refuses_connections(facts):
         phrase, retryable = "{peer} takes no more connections", True
     detail = phrase.format(peer=facts.peer, host=host)
@@ -159,22 +176,61 @@ def refuses_connections(facts: Facts) -> bool:
     return facts.status == 421 or (facts.status == 530 and bool(_TOO_MANY.search(facts.words)))
 
 
+def _tls_reason(curl_words: str) -> str:
+    """Give OpenSSL's reason, the last part of `error:0A00010B:SSL routines::reason`."""
+    reason = curl_words.rpartition(":")[2].strip()
+    if "error:" not in curl_words or not reason:
+        return ""
+    # What comes back when a TLS greeting is answered in plain text.
+    plain = "; it may speak plain HTTP" if reason == "wrong version number" else ""
+    return f": {reason}{plain}"
+
+
+def _certificate_trouble(curl_words: str) -> str:
+    if _OTHER_NAME.search(curl_words):
+        reason = "it is for another name than {host}"
+    else:
+        reason = re.sub(r" \(\d+\)\Z", "", curl_words.rpartition(": ")[2])
+        reason = printable(reason.replace("{", "").replace("}", "")) or "it is not valid"
+    remedy = "--no-verify-tls checks no certificate"
+    if _UNKNOWN_AUTHORITY.search(curl_words):
+        remedy = "--ca-file FILE names whom to trust, " + remedy
+    return f"the certificate of {{peer}} cannot be trusted: {reason}; {remedy}"
+
+
 def quote_reply(code: int, words: str) -> str:
     """Give a peer's reply in its own words: printable, and no longer than a sentence."""
-    printable = "".join(char if char.isprintable() else " " for char in words)
-    return " ".join(f"{code} {printable}".split())[:QUOTE_LIMIT_CHARS]
+    return " ".join(f"{code} {printable(words)}".split())[:QUOTE_LIMIT_CHARS]
 
 
-def of_status(status: int, retry_after_s: float | None = None) -> TransferFailed:
-    """Explain an HTTP status that is no success."""
-    try:
-        name = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        name = str(status)
+def status_name(status: int, reason: str = "") -> str:
+    """Give a status as its server wrote it; HTTP/2 has no words for it, so the standard's."""
+    if not reason:
+        try:
+            reason = HTTPStatus(status).phrase
+        except ValueError:
+            pass
+    return quote_reply(status, reason)
+
+
+def of_status(
+    status: int, retry_after_s: float | None = None, *, reason: str = "", words: str = ""
+) -> TransferFailed:
+    """Explain an HTTP status that is no success.
+
+    Args:
+        status: the status.
+        retry_after_s: how long the server asked to wait.
+        reason: the words of its status line.
+        words: those of its body, as `body_words` gives them.
+    """
+    detail = f"the server answered {status_name(status, reason)}"
+    if 200 <= status < 300:
+        detail += f", {_NO_PICTURE.get(status, 'which is no picture')}"
+    elif words:
+        detail += f' ("{words}")'
     retryable = status in _TRANSIENT_HTTP or (500 <= status < 600 and status not in _LASTING_5XX)
-    return TransferFailed(
-        f"the server answered {name}", retryable=retryable, retry_after_s=retry_after_s
-    )
+    return TransferFailed(detail, retryable=retryable, retry_after_s=retry_after_s)
 
 
 def of_os_error(exc: OSError) -> TransferFailed:

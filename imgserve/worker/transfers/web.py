@@ -15,6 +15,7 @@ from imgserve.worker.transfers.exchange import Exchange, Option, header_options
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.trouble import TransferFailed
 from imgserve.worker.transfers.urls import Target, parse_target
+from imgserve.worker.transfers.words import WORDS_LIMIT_BYTES, body_words
 
 HTTP_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
@@ -33,15 +34,16 @@ class Answer:
     Args:
         target: what was asked, after redirects.
         redirect_url: where the answer leads, or nothing.
+        refusal: the status explained, of an answer that is no success.
     """
 
     status: int
     page: bytes
     charset: str
-    retry_after_s: float | None
     sent_bytes: int
     target: Target
     redirect_url: str
+    refusal: TransferFailed
 
     @property
     def ok(self) -> bool:
@@ -50,7 +52,7 @@ class Answer:
 
     def failure(self) -> TransferFailed:
         """Explain a status that is no success."""
-        failure = trouble.of_status(self.status, self.retry_after_s)
+        failure = self.refusal
         if 300 <= self.status < 400:
             failure.detail += "; uploads follow no redirect"
         return failure
@@ -139,17 +141,16 @@ class Web:
         headers: tuple[str, ...],
     ) -> Answer | None:
         """Send one request; None: the server has asked for Digest, so it has to be sent again."""
-        page = bytearray()
-        limit_bytes = self._settings.form_page_limit_bytes
-        is_html: bool | None = None
+        body = bytearray()
+        limit_bytes = 0
 
         def take(exchange: Exchange, chunk: bytes) -> None:
-            nonlocal is_html
-            if is_html is None:  # asked once: a server may send many headers and many chunks
-                media_type = exchange.headers.get("content-type", "").lower()
-                is_html = media_type.startswith(_PAGE_TYPES)
-            if is_html and len(page) < limit_bytes:
-                page.extend(chunk[: limit_bytes - len(page)])
+            nonlocal limit_bytes
+            if not limit_bytes:  # asked once: a server may send many headers and many chunks
+                is_page = _is_page(exchange)
+                limit_bytes = self._settings.form_page_limit_bytes if is_page else WORDS_LIMIT_BYTES
+            if len(body) < limit_bytes:
+                body.extend(chunk[: limit_bytes - len(body)])
 
         exchange = Exchange(
             target,
@@ -169,13 +170,28 @@ class Web:
             cookies.take(target.url, exchange.header_values("set-cookie"))
         return Answer(
             exchange.status,
-            bytes(page),
-            _charset(exchange.headers.get("content-type", "")) if page else "",
-            exchange.retry_after_s,
+            bytes(body) if _is_page(exchange) else b"",
+            _charset(exchange),
             exchange.sent_bytes,
             target,
             exchange.redirect_url,
+            refusal(exchange, body),
         )
+
+
+def refusal(exchange: Exchange, body: bytes | bytearray) -> TransferFailed:
+    """Explain an answer that is no success, in its server's own words."""
+    status, reason = exchange.status, exchange.reason
+    words = ""
+    if "content-encoding" not in exchange.headers:  # nobody asked for one
+        media_type = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
+        said = trouble.status_name(status, reason)
+        words = body_words(bytes(body), media_type, _charset(exchange), said, exchange.target)
+    return trouble.of_status(status, exchange.retry_after_s, reason=reason, words=words)
+
+
+def _is_page(exchange: Exchange) -> bool:
+    return exchange.headers.get("content-type", "").lower().startswith(_PAGE_TYPES)
 
 
 def cookie_options(cookies: ChainCookies, target: Target) -> tuple[Option, ...]:
@@ -198,7 +214,7 @@ def hop(source: Target, url: str) -> Target:
     return target
 
 
-def _charset(content_type: str) -> str:
+def _charset(exchange: Exchange) -> str:
     header = Message()
-    header["Content-Type"] = content_type
+    header["Content-Type"] = exchange.headers.get("content-type", "")
     return header.get_content_charset("")
