@@ -276,6 +276,11 @@ class Settings(BaseSettings):
         (), description="network that jobs may reach although the defaults deny it (repeatable)"
     )
     deny_network: Networks = Field((), description="network that jobs may not reach (repeatable)")
+    ftp_connections: Count = Field(
+        8,
+        description="connections that a worker has to one FTP server at once; fewer where the "
+        "server refuses some (421, or 530 with words about a limit)",
+    )
     deny_private: bool = Field(
         False, description="close all private networks that --allow-network does not name"
     )

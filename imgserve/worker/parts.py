@@ -41,6 +41,7 @@ def build_transfer_settings(settings: Settings) -> TransferSettings:
         allow_networks=settings.allow_network,
         deny_networks=settings.deny_network,
         deny_private=settings.deny_private,
+        ftp_connections=settings.ftp_connections,
         allow_hosts=settings.allow_host,
         deny_hosts=settings.deny_host,
         max_redirects=settings.max_redirects,

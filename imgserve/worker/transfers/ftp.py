@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pycurl
@@ -10,6 +14,7 @@ import pycurl
 from imgserve.worker.transfers.download import Inbox
 from imgserve.worker.transfers.exchange import Exchange, Option
 from imgserve.worker.transfers.parcel import Parcel
+from imgserve.worker.transfers.places import FtpServers
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.threads import CurlThreads, Session
 from imgserve.worker.transfers.trouble import TransferFailed
@@ -25,6 +30,9 @@ _STOR_ACCEPTED = frozenset({125, 150})
 _NAME_REFUSED = frozenset({501, 504, 550, 553})
 # Servers that are remembered for storing directly; strangers name servers.
 _DIRECT_LIMIT = 1000
+# A server that goes on refusing has its places taken by others: the job comes back later.
+_REFUSED_S = 15.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 1.0
 # One more command after a failure must not double the time that the failure took.
 _CLEAN_UP_TIMEOUT_MS = 5000
 
@@ -37,6 +45,7 @@ class FtpTransfer:
         self._threads = threads
         # Servers where a temporary name is of no use: it is refused, or cannot be renamed.
         self._direct: set[str] = set()
+        self._servers = FtpServers(settings.ftp_connections)
 
     async def fetch(self, source: Target, inbox: Inbox) -> None:
         """Fetch a source into the inbox.
@@ -46,7 +55,9 @@ class FtpTransfer:
         """
         options = self._common(source, self._settings.fetch_timeout_s)
         exchange = Exchange(source, options, lambda _, chunk: inbox.feed(chunk), inbox.limit_bytes)
-        await self._threads.run(source, lambda session: session.run(exchange))
+        await self._run(
+            source, lambda session: session.run(exchange), self._settings.fetch_timeout_s
+        )
 
     async def upload(self, parcel: Parcel) -> None:
         """Upload under a temporary name, then rename; missing folders are made.
@@ -58,8 +69,38 @@ class FtpTransfer:
         if not name or any(byte < 0x20 or byte == 0x7F for byte in name):
             raise TransferFailed("the URL names no file")
         common = self._common(parcel.target, self._settings.upload_timeout_s)
-        upload = _Upload(parcel.target, common, name, parcel.body, self._direct)
-        await self._threads.run(parcel.target, upload.work)
+
+        def work(session: Session) -> None:
+            _Upload(parcel.target, common, name, parcel.body, self._direct).work(session)
+
+        await self._run(parcel.target, work, self._settings.upload_timeout_s)
+
+    async def _run(self, target: Target, work: Callable[[Session], None], timeout_s: float) -> None:
+        """Work within the server's connections; where it refuses one, with fewer and again.
+
+        Raises:
+            TransferFailed: the work failed, or the server goes on refusing.
+        """
+        places = self._servers.of(target.endpoint)
+        now_s = time.monotonic()
+        deadline_s, refused_until_s, pause_s = now_s + timeout_s, float("inf"), _FIRST_PAUSE_S
+        while True:
+            async with places.take(deadline_s):
+                self._threads.make_room(target, places.allowed - places.in_use + 1)
+                began_s = time.monotonic()
+                try:
+                    await self._threads.run(target, work)
+                except TransferFailed as failure:
+                    now_s = time.monotonic()
+                    refused_until_s = min(refused_until_s, now_s + _REFUSED_S)
+                    if not failure.too_many_connections or now_s + pause_s > refused_until_s:
+                        raise
+                    places.refused(began_s)
+                else:
+                    places.worked()
+                    return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
     def _common(self, target: Target, timeout_s: float) -> tuple[Option, ...]:
         options: list[Option] = [

@@ -37,6 +37,8 @@ class TransferSettings:
     connections_kept: int = 64
     # At once to one host; more wait inside curl, within their connect timeout.
     connections_per_host: int = 64
+    # At once to one FTP server; fewer where it refuses some.
+    ftp_connections: int = 8
     # Threads, as libcurl waits for FTP's last reply without giving the event loop back.
     ftp_transfers: int = 16
     # A page with an upload form is small; what is longer is not read for forms.

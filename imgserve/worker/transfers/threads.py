@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,6 +17,9 @@ from imgserve.worker.transfers.trouble import TransferFailed
 from imgserve.worker.transfers.urls import Target
 
 Result = TypeVar("Result")
+
+# Servers count the connections that nobody uses, too, and other workers have to do with the rest.
+_IDLE_S = 5.0
 
 
 class Session:
@@ -53,7 +57,7 @@ class CurlThreads:
         self._base = base_options(settings)
         self._pool: ThreadPoolExecutor | None = None
         # A connection belongs to a handle here, so handles are kept by whom they are connected to.
-        self._idle: list[tuple[tuple[str, ...], pycurl.Curl]] = []
+        self._idle: list[_Idle] = []
         self._active: set[Session] = set()
 
     def __enter__(self) -> Self:
@@ -73,7 +77,18 @@ class CurlThreads:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         while self._idle:
-            self._idle.pop()[1].close()
+            idle = self._idle.pop()
+            idle.timer.cancel()
+            idle.curl.close()
+
+    def make_room(self, target: Target, places: int) -> None:
+        """Close other users' unused connections to a server that has so many places left."""
+        key = _key(target)
+        if any(idle.key == key for idle in self._idle):
+            return  # one of its own will be used
+        unused = [idle for idle in self._idle if idle.is_of(target)]
+        for idle in unused[: max(0, len(unused) - places + 1)]:
+            self._close(idle)
 
     async def run(self, target: Target, work: Callable[[Session], Result]) -> Result:
         """Do blocking work in a thread with a handle, best one connected to the target already.
@@ -83,7 +98,7 @@ class CurlThreads:
         """
         if self._pool is None:
             raise RuntimeError("the threads are not open")
-        key = (target.scheme, target.endpoint, target.username, target.password)
+        key = _key(target)
         session = Session(self._take_handle(key), self._perform)
         self._active.add(session)
         future = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
@@ -116,21 +131,56 @@ class CurlThreads:
         return session.cancelled or not self._may_send()
 
     def _take_handle(self, key: tuple[str, ...]) -> pycurl.Curl:
-        for index, (held, _) in enumerate(self._idle):
-            if held == key:
-                return self._idle.pop(index)[1]
+        # The one used last: those used first may end.
+        for idle in reversed(self._idle):
+            if idle.key == key:
+                self._idle.remove(idle)
+                idle.timer.cancel()
+                return idle.curl
         return pycurl.Curl()
 
     def _ended(self, key: tuple[str, ...], session: Session, done: asyncio.Future[Result]) -> None:
-        if not done.cancelled():
-            done.exception()  # of abandoned work nobody asks, and asyncio would log a traceback
-        self._give_back(key, session)
+        # Of abandoned work nobody asks for its error, and asyncio would log a traceback.
+        failure = None if done.cancelled() else done.exception()
+        if isinstance(failure, TransferFailed) and failure.too_many_connections:
+            # It has no connection, and would be taken before those that have one.
+            self._active.discard(session)
+            session.curl.close()
+        else:
+            self._give_back(key, session)
 
     def _give_back(self, key: tuple[str, ...], session: Session) -> None:
         self._active.discard(session)
         if self._pool is None:
             session.curl.close()
             return
-        self._idle.append((key, session.curl))
+        idle = _Idle(key, session.curl)
+        idle.timer = asyncio.get_running_loop().call_later(_IDLE_S, self._close, idle)
+        self._idle.append(idle)
         if len(self._idle) > self._settings.connections_kept:
-            self._idle.pop(0)[1].close()
+            self._close(self._idle[0])
+
+    def _close(self, idle: _Idle) -> None:
+        """Say goodbye in a thread: a server may keep one waiting for its answer."""
+        if idle not in self._idle:
+            return
+        self._idle.remove(idle)
+        idle.timer.cancel()
+        if self._pool is not None:
+            self._pool.submit(idle.curl.close)
+
+
+@dataclass(slots=True, eq=False)
+class _Idle:
+    """A handle that nobody uses, with its connection."""
+
+    key: tuple[str, ...]
+    curl: pycurl.Curl
+    timer: asyncio.TimerHandle = field(init=False)
+
+    def is_of(self, target: Target) -> bool:
+        return self.key[1] == target.endpoint
+
+
+def _key(target: Target) -> tuple[str, ...]:
+    return target.scheme, target.endpoint, target.username, target.password

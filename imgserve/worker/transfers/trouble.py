@@ -39,12 +39,14 @@ class TransferFailed(Exception):
         kind: Kind = Kind.FAILED,
         retryable: bool = False,
         retry_after_s: float | None = None,
+        too_many_connections: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.kind = kind
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.too_many_connections = too_many_connections
 
 
 _SOURCE: dict[Kind, type[CodedError]] = {
@@ -156,13 +158,14 @@ def of_curl(facts: Facts) -> TransferFailed:
         retryable = bool(_BROKEN_HANDSHAKE.search(facts.curl_words))
     elif code == pycurl.E_PEER_FAILED_VERIFICATION:
         phrase = _certificate_trouble(facts.curl_words)
-    if refuses_connections(facts):
+    too_many = refuses_connections(facts)
+    if too_many:
         phrase, retryable = "{peer} takes no more connections", True
     detail = phrase.format(peer=facts.peer, host=host)
     if not facts.is_http and facts.status >= 400:
         detail += f" (its reply: {quote_reply(facts.status, facts.words)})"
         retryable = retryable or facts.status < 500
-    return TransferFailed(detail, retryable=retryable)
+    return TransferFailed(detail, retryable=retryable, too_many_connections=too_many)
 
 
 def refuses_connections(facts: Facts) -> bool:

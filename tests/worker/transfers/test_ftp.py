@@ -13,6 +13,7 @@ import pytest
 from imgserve.errors import SourceUnreachable, UploadFailed
 from imgserve.request import Destination
 from imgserve.worker.transfers import Transfers
+from imgserve.worker.transfers import ftp as module
 from tests.support.ftp_server import FtpServer
 from tests.support.http_server import HttpServer
 from tests.support.tls import Certificate
@@ -126,9 +127,10 @@ def test_a_detail_quotes_the_servers_own_words(ftp: FtpServer) -> None:
     ],
 )
 def test_a_full_server_is_no_wrong_password(
-    ftp: FtpServer, reply: str, retryable: bool, words: str
+    ftp: FtpServer, monkeypatch: pytest.MonkeyPatch, reply: str, retryable: bool, words: str
 ) -> None:
     """A limit of connections passes by itself; a password does not become right."""
+    monkeypatch.setattr(module, "_REFUSED_S", 0.3)
     ftp.refuse["PASS"] = reply
     with pytest.raises(SourceUnreachable, match=words) as caught:
         fetch(ftp.url("/a.png"))
