@@ -64,6 +64,8 @@ class Exchange:
     effective_url: str = ""
     # Absolute, as curl understands it; curl itself follows none.
     redirect_url: str = ""
+    # Ways to send credentials that HTTP's 401 named, as a mask of curl's HTTPAUTH_*.
+    auth_offered: int = 0
     # Set from another thread or task; the progress callback then ends the transfer.
     cancelled: bool = False
     # Header lines as they came: most are never asked for, so they are read when they are.
@@ -155,6 +157,7 @@ class Exchange:
         except pycurl.error:  # of a URL that curl cannot even repeat
             self.effective_url = self.target.url
         self.redirect_url = curl.getinfo(pycurl.REDIRECT_URL) or ""
+        self.auth_offered = curl.getinfo(pycurl.HTTPAUTH_AVAIL)
         self.sent_bytes = int(curl.getinfo(pycurl.SIZE_UPLOAD_T))
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None
 

@@ -8,7 +8,7 @@ import pycurl
 
 from imgserve.worker.transfers.content_encoding import ContentDecoder
 from imgserve.worker.transfers.cookies import ChainCookies
-from imgserve.worker.transfers.digest import DigestOrigins
+from imgserve.worker.transfers.credentials import Credentials
 from imgserve.worker.transfers.download import Inbox
 from imgserve.worker.transfers.engine import Engine
 from imgserve.worker.transfers.exchange import Exchange, Option
@@ -32,8 +32,8 @@ class HttpTransfer:
     def __init__(self, settings: TransferSettings, engine: Engine) -> None:
         self._settings = settings
         self._engine = engine
-        self._digest = DigestOrigins()
-        self._web = Web(settings, engine, self._digest)
+        self._credentials = Credentials()
+        self._web = Web(settings, engine, self._credentials)
         self._post = FormPost(settings, self._web)
 
     async def fetch(self, source: Target, inbox: Inbox) -> None:
@@ -49,10 +49,7 @@ class HttpTransfer:
         target = source
         cookies = ChainCookies()
         for _ in range(self._settings.max_redirects + 1):
-            more = cookie_options(cookies, target)
-            exchange, page = await self._get(target, inbox, deadline_s - time.monotonic(), more)
-            if self._digest.asks_anew(exchange):
-                exchange, page = await self._get(target, inbox, deadline_s - time.monotonic(), more)
+            exchange, page = await self._get(target, inbox, deadline_s, cookies)
             if exchange.status in WHOLE:
                 return
             if not exchange.redirect_url:
@@ -62,43 +59,26 @@ class HttpTransfer:
         raise TransferFailed("the server redirects more often than is allowed")
 
     async def _get(
-        self, target: Target, inbox: Inbox, timeout_s: float, more: tuple[Option, ...]
+        self, target: Target, inbox: Inbox, deadline_s: float, cookies: ChainCookies
     ) -> tuple[Exchange, bytearray]:
         """Send one request; return it, and the body's beginning where that is no source."""
-        page, page_bytes = bytearray(), 0
-        wanted: bool | None = None
-        decoder: ContentDecoder | None = None
+        page = bytearray()
 
-        def take(exchange: Exchange, chunk: bytes) -> None:
-            nonlocal page_bytes, wanted, decoder
-            if wanted is None:  # the status stands before the first byte of the body
-                wanted = exchange.status in WHOLE
-                if wanted and (codings := exchange.header_values("content-encoding")):
-                    decoder = ContentDecoder(codings, inbox.limit_bytes)
-            if wanted:
-                try:
-                    for piece in decoder.decode(chunk) if decoder else (chunk,):
-                        inbox.feed(piece)
-                except TransferFailed as exc:
-                    inbox.is_too_large = exc.kind is Kind.TOO_LARGE
-                    raise
-                return
-            page_bytes += len(chunk)
-            page.extend(chunk[: WORDS_LIMIT_BYTES - len(page)])
-            if page_bytes > _ERROR_PAGE_LIMIT_BYTES:
-                raise refusal(exchange, page)
+        async def ask(credentials: tuple[Option, ...]) -> Exchange:
+            page.clear()
+            taker = _Taker(inbox, page)
+            options: tuple[Option, ...] = (
+                (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
+                (pycurl.TIMEOUT_MS, max(1, int((deadline_s - time.monotonic()) * 1000))),
+                *credentials,
+                *cookie_options(cookies, target),
+            )
+            exchange = Exchange(target, options, taker.take, inbox.limit_bytes)
+            await self._engine.run(exchange)
+            taker.finish()
+            return exchange
 
-        options: tuple[Option, ...] = (
-            (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
-            (pycurl.TIMEOUT_MS, max(1, int(timeout_s * 1000))),
-            *self._digest.options(target),
-            *more,
-        )
-        exchange = Exchange(target, options, take, inbox.limit_bytes)
-        await self._engine.run(exchange)
-        if decoder is not None:
-            decoder.finish()
-        return exchange, page
+        return await self._credentials.run(target, ask), page
 
     async def upload(self, parcel: Parcel) -> None:
         """PUT or POST a result; only 2xx is success, and no redirect is followed.
@@ -112,3 +92,39 @@ class HttpTransfer:
         answer = await self._web.send(parcel.target, "PUT", parcel.body, parcel.content_type)
         if not answer.ok:
             raise answer.failure_of_put()
+
+
+class _Taker:
+    """Takes one answer's body: into the inbox, or its beginning into `page` where it is none."""
+
+    def __init__(self, inbox: Inbox, page: bytearray) -> None:
+        self._inbox = inbox
+        self._page = page
+        self._page_bytes = 0
+        self._wanted: bool | None = None
+        self._decoder: ContentDecoder | None = None
+
+    def take(self, exchange: Exchange, chunk: bytes) -> None:
+        if self._wanted is None:  # the status stands before the first byte of the body
+            self._wanted = exchange.status in WHOLE
+            if self._wanted and (codings := exchange.header_values("content-encoding")):
+                self._decoder = ContentDecoder(codings, self._inbox.limit_bytes)
+        if self._wanted:
+            self._feed(chunk)
+            return
+        self._page_bytes += len(chunk)
+        self._page.extend(chunk[: WORDS_LIMIT_BYTES - len(self._page)])
+        if self._page_bytes > _ERROR_PAGE_LIMIT_BYTES:
+            raise refusal(exchange, self._page)
+
+    def finish(self) -> None:
+        if self._decoder is not None:
+            self._decoder.finish()
+
+    def _feed(self, chunk: bytes) -> None:
+        try:
+            for piece in self._decoder.decode(chunk) if self._decoder else (chunk,):
+                self._inbox.feed(piece)
+        except TransferFailed as exc:
+            self._inbox.is_too_large = exc.kind is Kind.TOO_LARGE
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.message import Message
 
@@ -9,7 +10,7 @@ import pycurl
 
 from imgserve.worker.transfers import trouble
 from imgserve.worker.transfers.cookies import ChainCookies
-from imgserve.worker.transfers.digest import DigestOrigins
+from imgserve.worker.transfers.credentials import NEGOTIATED, Credentials
 from imgserve.worker.transfers.engine import Engine
 from imgserve.worker.transfers.exchange import Exchange, Option, header_options
 from imgserve.worker.transfers.settings import TransferSettings
@@ -24,6 +25,8 @@ HTTP_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 SEE_OTHER = frozenset({301, 302, 303})
 # Where a server does not take a file for a folder that is missing.
 _FOLDER_MISSING = frozenset({404, 409, 500})
+# More than what a connection holds on its way, so that an early answer may be lost with the rest.
+_WAITING_BODY_BYTES = 64 * 1024
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 
 
@@ -71,10 +74,12 @@ class Answer:
 class Web:
     """Sends requests over the engine."""
 
-    def __init__(self, settings: TransferSettings, engine: Engine, digest: DigestOrigins) -> None:
+    def __init__(
+        self, settings: TransferSettings, engine: Engine, credentials: Credentials
+    ) -> None:
         self._settings = settings
         self._engine = engine
-        self._digest = digest
+        self._credentials = credentials
 
     async def send(
         self,
@@ -97,8 +102,8 @@ class Web:
             (pycurl.POST, 1),
             (pycurl.POSTFIELDS, body),
             (pycurl.CUSTOMREQUEST, method),
-            # Expect would cost a round trip, or a second with servers that do not know it.
-            headers=(f"Content-Type: {content_type}", "Expect:"),
+            headers=(f"Content-Type: {content_type}",),
+            body_bytes=len(body),
         )
         if answer.ok and answer.sent_bytes < len(body):
             progress = f"{answer.sent_bytes} of {len(body)} bytes"
@@ -127,45 +132,31 @@ class Web:
         cookies: ChainCookies | None,
         *options: Option,
         headers: tuple[str, ...] = (),
+        body_bytes: int = 0,
     ) -> Answer:
-        while True:  # twice at most: an origin asks for Digest anew once
-            answer = await self._ask_once(target, cookies, options, headers)
-            if answer is not None:
-                return answer
-
-    async def _ask_once(
-        self,
-        target: Target,
-        cookies: ChainCookies | None,
-        options: tuple[Option, ...],
-        headers: tuple[str, ...],
-    ) -> Answer | None:
-        """Send one request; None: the server has asked for Digest, so it has to be sent again."""
         body = bytearray()
-        limit_bytes = 0
 
-        def take(exchange: Exchange, chunk: bytes) -> None:
-            nonlocal limit_bytes
-            if not limit_bytes:  # asked once: a server may send many headers and many chunks
-                is_page = _is_page(exchange)
-                limit_bytes = self._settings.form_page_limit_bytes if is_page else WORDS_LIMIT_BYTES
-            if len(body) < limit_bytes:
-                body.extend(chunk[: limit_bytes - len(body)])
+        async def ask(credentials: tuple[Option, ...]) -> Exchange:
+            body.clear()
+            # A server that will ask for credentials first may do so before a large body is sent;
+            # otherwise Expect would cost a round trip, or a second with servers that ignore it.
+            waits = NEGOTIATED in credentials and body_bytes > _WAITING_BODY_BYTES
+            expect = "Expect: 100-continue" if waits else "Expect:"
+            exchange = Exchange(
+                target,
+                (
+                    (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
+                    (pycurl.TIMEOUT_MS, int(self._settings.upload_timeout_s * 1000)),
+                    *credentials,
+                    *options,
+                    *header_options(*headers, expect, _cookie_line(cookies, target)),
+                ),
+                self._keeper(body),
+            )
+            await self._engine.run(exchange)
+            return exchange
 
-        exchange = Exchange(
-            target,
-            (
-                (pycurl.PROTOCOLS, HTTP_PROTOCOLS),
-                (pycurl.TIMEOUT_MS, int(self._settings.upload_timeout_s * 1000)),
-                *self._digest.options(target),
-                *options,
-                *header_options(*headers, _cookie_line(cookies, target)),
-            ),
-            take,
-        )
-        await self._engine.run(exchange)
-        if self._digest.asks_anew(exchange):
-            return None
+        exchange = await self._credentials.run(target, ask)
         if cookies is not None:
             cookies.take(target.url, exchange.header_values("set-cookie"))
         return Answer(
@@ -177,6 +168,20 @@ class Web:
             exchange.redirect_url,
             refusal(exchange, body),
         )
+
+    def _keeper(self, body: bytearray) -> Callable[[Exchange, bytes], None]:
+        """Keep of a body what may be read of it: more of a page, which may have a form."""
+        limit_bytes = 0
+
+        def take(exchange: Exchange, chunk: bytes) -> None:
+            nonlocal limit_bytes
+            if not limit_bytes:  # asked once: a server may send many headers and many chunks
+                is_page = _is_page(exchange)
+                limit_bytes = self._settings.form_page_limit_bytes if is_page else WORDS_LIMIT_BYTES
+            if len(body) < limit_bytes:
+                body.extend(chunk[: limit_bytes - len(body)])
+
+        return take
 
 
 def refusal(exchange: Exchange, body: bytes | bytearray) -> TransferFailed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import socket
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from tests.support.hostile_servers import HostileServer, Peer
 from tests.support.http_server import HttpServer, Reply
 from tests.support.tls import Certificate
 from tests.worker.transfers.running import OPEN, fetch, upload
+
+ASKS_FOR_BASIC = Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
@@ -154,16 +157,17 @@ def test_credentials_do_not_cross_origins(server: HttpServer) -> None:
     """A redirect to another origin carries no user name and password; to the same it does."""
     with HttpServer() as other:
         other.files["/b.png"] = b"x"
-        server.script["/a.png"] = [Reply(302, {"Location": "/c.png"})]
+        server.script["/a.png"] = [ASKS_FOR_BASIC, Reply(302, {"Location": "/c.png"})]
         server.script["/c.png"] = [Reply(302, {"Location": other.url("/b.png")})]
         assert fetch(server.url("/a.png", userinfo="user:secret")) == b"x"
-        assert all("authorization" in request.headers for request in server.requests)
+        sent = ["authorization" in request.headers for request in server.requests]
+        assert sent == [False, True, True]  # the first is asked for them
         assert "authorization" not in other.requests[0].headers
 
 
 def test_jobs_share_no_cookies_and_no_credentials(server: HttpServer) -> None:
     """What one transfer was given, the next on the same connection does not send."""
-    server.script["/a.png"] = [Reply(200, {"Set-Cookie": "id=1; Path=/"}, b"x")]
+    server.script["/a.png"] = [ASKS_FOR_BASIC, Reply(200, {"Set-Cookie": "id=1; Path=/"}, b"x")]
 
     async def run() -> None:
         async with Transfers(OPEN) as transfers:
@@ -173,8 +177,8 @@ def test_jobs_share_no_cookies_and_no_credentials(server: HttpServer) -> None:
 
     asyncio.run(run())
     assert server.connections == 1
-    assert "authorization" in server.requests[0].headers
-    assert not {"authorization", "cookie"} & set(server.requests[1].headers)
+    assert "authorization" in server.requests[1].headers
+    assert not {"authorization", "cookie"} & set(server.requests[2].headers)
 
 
 def test_a_kept_connection_that_died_is_replaced(server: HttpServer) -> None:
@@ -361,10 +365,17 @@ def test_flood_of_cookies_is_bounded(server: HttpServer) -> None:
 
 
 class DigestServer:
-    """A server that asks for Digest (RFC 7616) and checks what it gets."""
+    """A server that asks for Digest (RFC 7616) and checks what it gets.
 
-    def __init__(self, *, basic_too: bool) -> None:
+    Args:
+        basic_too: whether it offers Basic beside it.
+        early: whether it asks before it has read the body.
+    """
+
+    def __init__(self, *, basic_too: bool = True, early: bool = False) -> None:
         self.basic_too = basic_too
+        self.early = early
+        self.received_bytes = 0
         self.stored: dict[bytes, bytes] = {}
         self.authorizations: list[bytes] = []
 
@@ -374,11 +385,15 @@ class DigestServer:
         while line := peer.line().strip():
             name, _, value = line.partition(b":")
             headers[name.strip().lower()] = value.strip()
-        body = b""
-        while len(body) < int(headers.get(b"content-length", 0)):
-            body += peer.connection.recv(65_536)
         given = headers.get(b"authorization", b"")
         self.authorizations.append(given.partition(b" ")[0])
+        body = b""
+        if given or not self.early:
+            if b"expect" in headers:
+                peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            while len(body) < int(headers.get(b"content-length", 0)):
+                body += peer.connection.recv(65_536)
+        self.received_bytes += len(body)
         if given.lower().startswith(b"digest ") and self._is_right(method.decode(), given.decode()):
             if method == b"GET":
                 answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n"
@@ -405,7 +420,7 @@ class DigestServer:
 
 @pytest.mark.parametrize("basic_too", [False, True])
 def test_digest_is_answered_where_a_server_asks_for_it(basic_too: bool) -> None:
-    """For sources and destinations; an origin is remembered."""
+    """For sources and destinations; Basic, which shows the password, is never sent."""
     digest = DigestServer(basic_too=basic_too)
 
     async def run(base: str) -> None:
@@ -419,7 +434,110 @@ def test_digest_is_answered_where_a_server_asks_for_it(basic_too: bool) -> None:
     with HostileServer(digest.behave) as server:
         asyncio.run(run(f"http://user:pass@127.0.0.2:{server.port}"))
     assert digest.stored == {b"/0.png": b"x" * 200_000, b"/1.png": b"x" * 200_000}
-    assert digest.authorizations.count(b"Basic") == 1
+    assert set(digest.authorizations) == {b"", b"Digest"}
+
+
+def test_early_question_for_digest_costs_no_second_upload() -> None:
+    """A large result waits for it, and is sent once."""
+    digest = DigestServer(early=True)
+    body = b"x" * 3_000_000
+    with HostileServer(digest.behave) as server:
+        upload(Destination(f"http://user:pass@127.0.0.2:{server.port}/a.png"), body)
+    assert digest.stored == {b"/a.png": body}
+    assert digest.received_bytes == len(body)
+
+
+def test_success_before_the_whole_body_is_none_after_a_question_either() -> None:
+    """What was sent before the server asked for credentials does not count."""
+
+    def behave(peer: Peer) -> None:
+        head = b""
+        while line := peer.line().strip():
+            head += line + b"\r\n"
+        if b"Authorization" not in head:
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            for _ in range(4_000_000 // 50_000):
+                peer.connection.recv(50_000, socket.MSG_WAITALL)
+            peer.send(b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n")
+            behave(peer)
+            return
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        peer.connection.recv(50_000, socket.MSG_WAITALL)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        peer.wait(1)
+
+    with (
+        HostileServer(behave) as server,
+        pytest.raises(UploadFailed, match=r"200 after [0-9]+ of 4000000 bytes"),
+    ):
+        upload(Destination(f"http://u:p@127.0.0.2:{server.port}/a.png"), b"x" * 4_000_000)
+
+
+def test_basic_is_sent_where_a_server_asks_for_it_and_then_at_once(server: HttpServer) -> None:
+    """Over http the first request to an origin goes without."""
+    server.credentials = ("user", "secret")
+    server.files["/a.png"] = b"x"
+
+    async def run() -> None:
+        async with Transfers(OPEN) as transfers:
+            for _ in range(2):
+                source = server.url("/a.png", userinfo="user:secret")
+                async with transfers.fetch(source) as download:
+                    await download.body()
+
+    asyncio.run(run())
+    sent = ["authorization" in request.headers for request in server.requests]
+    assert sent == [False, True, True]
+
+
+def test_over_tls_basic_is_sent_at_once(certificate: Certificate) -> None:
+    """Nobody listens, and it saves a round trip."""
+    settings = replace(OPEN, ca_file=str(certificate.ca_file))
+    with HttpServer(certificate=certificate, credentials=("user", "secret")) as server:
+        server.files["/a.png"] = b"x"
+        assert fetch(server.url("/a.png", userinfo="user:secret"), settings) == b"x"
+    assert ["authorization" in request.headers for request in server.requests] == [True]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_server_that_asks_nobody_for_credentials_gets_them(server: HttpServer, status: int) -> None:
+    """Some hide what strangers may not see, and some forget the header."""
+    server.script["/a.png"] = [Reply(status), Reply(200, {}, b"x")]
+    assert fetch(server.url("/a.png", userinfo="user:secret")) == b"x"
+    assert "authorization" in server.requests[1].headers
+
+
+def test_one_origin_may_ask_in_two_ways() -> None:
+    """Its folders may differ; where it has asked for Digest, no password goes along unasked."""
+    digest = DigestServer(basic_too=False)
+    basic: list[bytes] = []
+
+    def behave(peer: Peer) -> None:
+        method_and_path = peer.connection.recv(20, socket.MSG_PEEK)
+        if b"/digest/" in method_and_path:
+            digest.behave(peer)
+            return
+        head = b""
+        while line := peer.line().strip():
+            head += line + b"\r\n"
+        basic.append(head)
+        if b"Authorization: Basic" in head:
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+        else:
+            answer = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="r"\r\nContent-Length: 0'
+            peer.send(answer + b"\r\nConnection: close\r\n\r\n")
+
+    async def run(base: str) -> None:
+        async with Transfers(OPEN) as transfers:
+            for path in ("/basic/1", "/digest/1", "/basic/2", "/digest/2"):
+                async with transfers.fetch(base + path) as download:
+                    assert await download.body()
+
+    with HostileServer(behave) as server:
+        asyncio.run(run(f"http://user:pass@127.0.0.2:{server.port}"))
+    assert [b"Authorization" in head for head in basic] == [False, True, False, True]
+    # Until then it had asked for Basic alone.
+    assert digest.authorizations == [b"Basic", b"", b"Digest", b"", b"Digest"]
 
 
 def test_wrong_password_ends_with_the_servers_status() -> None:
