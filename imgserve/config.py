@@ -338,6 +338,9 @@ class Settings(BaseSettings):
     download_memory_bytes: Count = Field(
         512_000_000, description="memory for sources that a worker holds at once"
     )
+    upload_memory_bytes: Count = Field(
+        512_000_000, description="memory for results that a worker holds at once"
+    )
     pixel_memory_bytes: Count | None = Field(
         None,
         description="memory for pictures in all pixel processes of a worker; default: 500 MB for "

@@ -80,6 +80,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
         log.error("%s", exc)  # noqa: TRY400 - the sentence says it all
         return EXIT_CANNOT_CREATE
     memory = MemoryBudget(settings.download_memory_bytes, capacity.slots)
+    upload_memory = MemoryBudget(settings.upload_memory_bytes, capacity.slots)
     pool = PixelPool(build_pixel_settings(settings, capacity.processes))
     fence = running_fence()
     async with Transfers(build_transfer_settings(settings), may_send=fence.open) as transfers:
@@ -94,6 +95,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> int:
                 transfers=transfers,
                 pixels=pool,
                 memory=memory,
+                upload_memory=upload_memory,
                 limits=build_source_limits(settings),
                 results=build_result_limits(settings),
             )

@@ -18,8 +18,9 @@ from imgserve.protocol.reports import (
     Returned,
     ReturnReason,
 )
-from imgserve.request import Operation, Request, parse
+from imgserve.request import Method, Operation, Request, parse
 from imgserve.urls import without_user_info
+from imgserve.worker.budget import Room
 from imgserve.worker.inspection import inspect
 from imgserve.worker.pixels import Rendered, Text
 from imgserve.worker.source import Source
@@ -31,6 +32,9 @@ from imgserve.worker.verdict import judge
 log = logging.getLogger(__name__)
 
 _UNEXPECTED: Final = "the worker met an unexpected error; its log says more"
+# Of an encoded result: noise, with an alpha channel.
+_MOST_BYTES_A_PIXEL: Final = 4
+
 _DRAINED: Final = "the worker is shutting down"
 
 FinalReport = Done | Failed | Rejected | Returned
@@ -124,6 +128,22 @@ class Attempt:
     async def _work(self) -> Done:
         """The whole of a job that goes well (docs/architecture.md, "The life of a job")."""
         request = self._request = parse(self.job.payload, self._tools.results)
+        with Room(self._tools.upload_memory) as room:
+            result = await self._make(request, room)
+            with self._watch.stage("upload"):
+                await self._upload(request, result)
+        return Done(
+            *self._named(),
+            without_user_info(request.dst_url),
+            result.width_px,
+            result.height_px,
+            len(result.data),
+            self._watch.seconds(),
+            result.warnings,
+        )
+
+    async def _make(self, request: Request, room: Room) -> Rendered:
+        """Fetch the source, accept the job, and render; the source is let go before the upload."""
         async with self._open_source(request) as source:
             with self._watch.stage("fetch"):
                 await inspect(source, request, self._tools.limits, pixels=self._tools.pixels)
@@ -134,19 +154,13 @@ class Attempt:
                 self._go_on()
             with self._watch.stage("fetch"):
                 body = await source.body()
+            # A form's body is a copy with its fields around.
+            copies = 2 if request.destination.method is Method.POST else 1
             with self._watch.stage("pixels"):
+                await room.take(copies * request.width_px * request.height_px * _MOST_BYTES_A_PIXEL)
                 result = await self._render(request, body)
-        with self._watch.stage("upload"):
-            await self._upload(request, result)
-        return Done(
-            *self._named(),
-            without_user_info(request.dst_url),
-            result.width_px,
-            result.height_px,
-            len(result.data),
-            self._watch.seconds(),
-            result.warnings,
-        )
+            room.keep(copies * len(result.data))
+            return result
 
     def _open_source(self, request: Request) -> Source:
         tools = self._tools

@@ -16,11 +16,17 @@ from imgserve.worker.transfers import Transfers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What every attempt of a worker works with."""
+    """What every attempt of a worker works with.
+
+    Args:
+        memory: for sources.
+        upload_memory: for results.
+    """
 
     transfers: Transfers
     pixels: PixelPool
     memory: MemoryBudget
+    upload_memory: MemoryBudget
     limits: SourceLimits
     results: ResultLimits
     clock: Callable[[], float] = time.monotonic

@@ -197,6 +197,7 @@ def tools_of(script: Script, clock: Callable[[], float] = time.monotonic) -> Too
         limits=SourceLimits(size_bytes=1_000_000, svg_bytes=1_000, pixels=1_000_000),
         results=ResultLimits(pixels=2_000, side_px=100),
         memory=MemoryBudget(16_000_000, 2),
+        upload_memory=MemoryBudget(16_000_000, 2),
         clock=clock,
     )
 

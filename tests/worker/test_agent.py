@@ -313,3 +313,29 @@ def test_a_large_source_is_fetched_within_the_memory(broker, tmp_path, http):
             request = resize(http.url("/noise.png"), http.url(f"/{number}.png"))
             broker.give(f"j{number}", request)
         broker.expect_count(Done, 8)
+
+
+def test_results_wait_for_slow_destinations_within_the_memory(broker, tmp_path, http):
+    """Large ones are not made before there is room for them; small ones pass them by."""
+    http.files["/noise.png"] = noise(600)
+    gate = threading.Event()
+    large = [f"/{number}.png" for number in range(7)]
+    for path in large:
+        # The placeholder, and then a result that nobody has taken until the gate is open.
+        http.script[path] = [Reply(201), Reply(201, gate=gate, body=b"x")]
+
+    def results() -> list[int]:
+        return [size for each in http.requests if (size := len(each.body)) > 1_000_000]
+
+    # Of 8 MB half is the 8 slots' own, and 4 are shared by results of 1.08 MB.
+    with WorkerProcess(broker.connection_file, tmp_path / "log", upload_memory_bytes=8_000_000):
+        broker.expect(Beat)
+        for path in large:
+            request = resize(http.url("/noise.png"), http.url(path), width=600, height=600)
+            broker.give(path.strip("/"), request)
+        until(lambda: len(results()) >= 3 and len(broker.said(Accepted)) == 7)
+        broker.give("small", resize(http.url("/a.png"), http.url("/small.png")))
+        assert broker.expect(Done).job_id == "small"
+        assert len(results()) == 3
+        gate.set()
+        broker.expect_count(Done, 8)

@@ -1,4 +1,4 @@
-"""Memory for sources is shared in order of arrival, and never more than there is."""
+"""Memory for sources and results is shared in order of arrival, and never more than there is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from imgserve.worker.budget import MemoryBudget
+from imgserve.worker.budget import MemoryBudget, Room
 
 
 async def turns() -> None:
@@ -83,5 +83,47 @@ def test_who_stops_waiting_holds_up_nobody():
         third.cancel()
         await turns()
         assert await budget.reserve(100) == 100
+
+    run(scenario())
+
+
+def test_results_have_room_before_they_are_made():
+    """The most that one may take is taken first, and what it does not take is given back."""
+
+    async def scenario() -> None:
+        budget = MemoryBudget(200, 1)
+        with Room(budget) as small, Room(budget) as large, Room(budget) as late:
+            await large.take(1_000)
+            await small.take(100)  # the slot's own memory: it does not wait
+            small.keep(100)
+            waiting = asyncio.create_task(late.take(101))
+            await turns()
+            assert not waiting.done()
+            large.keep(100)  # it became no larger than any slot's own
+            await waiting
+            late.keep(150)  # larger than was foreseen, and counted
+            assert budget._free_bytes == -50
+        assert budget._free_bytes == 100
+
+    run(scenario())
+
+
+def test_who_has_no_room_yet_and_stops_takes_none():
+    """As when its job is cancelled."""
+
+    async def scenario() -> None:
+        budget = MemoryBudget(200, 1)
+        with Room(budget) as large:
+            await large.take(100 + 1)
+
+            async def wait() -> None:
+                with Room(budget) as late:
+                    await late.take(100 + 1)
+
+            waiting = asyncio.create_task(wait())
+            await turns()
+            waiting.cancel()
+            await turns()
+        assert budget._free_bytes == 100
 
     run(scenario())
