@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from imgserve.worker.transfers.html import Attributes, tags
 
+# Sent only where they are checked.
+_CHECKED = ("checkbox", "radio")
 _ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """A form that takes a file: where it posts to, and the hidden fields to send along."""
+    """A form that takes a file: where it posts to, and the fields to send along.
+
+    Args:
+        origin: of the page that it stands on; nothing where there is no page.
+    """
 
     action: str
-    hidden: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)
@@ -24,7 +31,7 @@ class _OpenForm:
     action: str
     posts: bool
     id: str = ""
-    hidden: list[tuple[str, str]] = field(default_factory=list)
+    fields: list[tuple[str, str]] = field(default_factory=list)
     has_file_field: bool = False
     # Of its first button: what a browser does when the form is sent.
     has_button: bool = False
@@ -57,7 +64,8 @@ def find_form(page: bytes, charset: str, page_url: str, field_name: str) -> Uplo
         action = urldefrag(urljoin(base, form.action) if form.action.strip() else page_url)[0]
     except ValueError:  # what the page names is no URL
         return None
-    return UploadForm(action, tuple(form.hidden))
+    page_parts = urlsplit(page_url)
+    return UploadForm(action, tuple(form.fields), f"{page_parts.scheme}://{page_parts.netloc}")
 
 
 def multipart(
@@ -65,7 +73,7 @@ def multipart(
     file_name: str,
     content_type: str,
     body: bytes,
-    hidden: tuple[tuple[str, str], ...] = (),
+    fields: tuple[tuple[str, str], ...] = (),
 ) -> tuple[bytes, str]:
     """Write form data with one file.
 
@@ -78,7 +86,7 @@ def multipart(
     boundary = f"imgserve-{secrets.token_hex(16)}"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{_escape(name)}"\r\n\r\n{value}\r\n'
-        for name, value in hidden
+        for name, value in fields
     ]
     parts.append(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{_escape(field_name)}"; '
@@ -106,6 +114,7 @@ class _FormFinder:
         self._inside = False
         # Controls that name their form, which may stand after them.
         self._elsewhere: list[tuple[str, str, Attributes]] = []
+        self._select: Attributes | None = None
 
     def found(self) -> _OpenForm | None:
         by_id: dict[str, _OpenForm] = {}
@@ -131,17 +140,34 @@ class _FormFinder:
                 self._elsewhere.append((given["form"], tag, given))
             elif self._inside:
                 self._take_control(self._forms[-1], tag, given)
+        elif tag in ("select", "option", "/select"):
+            self._take_choice(tag, given)
+
+    def _take_choice(self, tag: str, given: Attributes) -> None:
+        """A choice is sent as a hidden field would be: what is selected, or the first."""
+        if tag == "select":
+            self._select = {key: given[key] for key in ("name", "form", "disabled") if key in given}
+        elif self._select is None:
+            return
+        elif tag == "option":
+            if "value" in given and ("value" not in self._select or "selected" in given):
+                self._select["value"] = given["value"]
+        else:
+            chosen, self._select = self._select, None
+            if "value" in chosen:
+                self.take("input", chosen)
 
     def _take_control(self, form: _OpenForm, tag: str, given: Attributes) -> None:
         kind, name = given.get("type", "").strip().lower(), given.get("name", "")
         if (tag == "button" and kind in ("", "submit")) or kind in ("submit", "image"):
             self._take_button(form, kind, given)
-        elif tag == "button":
+        elif tag == "button" or not name or kind == "reset":
             return
-        elif kind == "hidden" and name:
-            form.hidden.append((name, given.get("value", "")))
-        elif kind == "file" and name == self._field_name:
-            form.has_file_field = True
+        elif kind == "file":
+            form.has_file_field |= name == self._field_name
+        elif "disabled" not in given and (kind not in _CHECKED or "checked" in given):
+            default = "on" if kind in _CHECKED else ""
+            form.fields.append((name, given.get("value", default)))
 
     def _take_button(self, form: _OpenForm, kind: str, given: Attributes) -> None:
         """The first button is the one that is pressed (HTML standard, "default button")."""
@@ -152,4 +178,4 @@ class _FormFinder:
         if "formmethod" in given:
             form.posts = given["formmethod"].strip().lower() == "post"
         if name := given.get("name") if kind != "image" else None:
-            form.hidden.append((name, given.get("value", "")))
+            form.fields.append((name, given.get("value", "")))

@@ -89,7 +89,8 @@ class HttpTransfer:
         if parcel.destination.method == "POST":
             await self._post.upload(parcel)
             return
-        answer = await self._web.send(parcel.target, "PUT", parcel.body, parcel.content_type)
+        headers = (f"Content-Type: {parcel.content_type}",)
+        answer = await self._web.send(parcel.target, "PUT", parcel.body, headers)
         if not answer.ok:
             raise answer.failure_of_put()
 

@@ -6,13 +6,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from imgserve.worker.transfers import trouble
 from imgserve.worker.transfers.cookies import ChainCookies
 from imgserve.worker.transfers.form import UploadForm, find_form, multipart
 from imgserve.worker.transfers.parcel import Parcel
 from imgserve.worker.transfers.settings import TransferSettings
-from imgserve.worker.transfers.urls import Target, parse_target
+from imgserve.worker.transfers.trouble import TransferFailed
+from imgserve.worker.transfers.urls import Target, parse_target, redact
 from imgserve.worker.transfers.web import SEE_OTHER, Answer, Web, hop
 
 # These may pass; any other refusal may mean that the page does not take the file itself, but is
@@ -79,17 +82,44 @@ class FormPost:
             destination.file_name,
             parcel.content_type,
             parcel.body,
-            form.hidden,
+            form.fields,
         )
         action = _action(parcel.target, form)
-        answer = await self._web.send(action, "POST", body, content_type, cookies)
+        headers = [f"Content-Type: {content_type}"]
+        if form.origin:  # as browsers say it, and many servers ask for beside a token
+            headers += [f"Origin: {form.origin}", f"Referer: {form.origin}/"]
+        answer = await self._web.send(action, "POST", body, tuple(headers), cookies)
         if answer.status in SEE_OTHER and answer.redirect_url:
-            return await self._web.get(hop(action, answer.redirect_url), cookies)
+            page = hop(action, answer.redirect_url)
+            if _has_moved(action, page, answer.status):
+                raise TransferFailed(
+                    f"the server answered {answer.status}: the form has moved to "
+                    f"{redact(page.url)}; name that URL"
+                )
+            return await self._web.get(page, cookies)
         return answer
 
 
 def _may_be_elsewhere(status: int) -> bool:
     return status == _NOT_IMPLEMENTED or (400 <= status < 500 and status not in _PASSING)
+
+
+def _has_moved(action: Target, page: Target, status: int) -> bool:
+    """Tell a redirect to the same page elsewhere, which took no file, from one to another page.
+
+    Servers send everybody from http to https so, or to a host's full name, or to a path with a
+    slash at its end.
+    """
+    if _without_slash(action) != _without_slash(page):
+        return False
+    is_same_url = action.url == page.url
+    return not action.same_origin(page) or (
+        status == HTTPStatus.MOVED_PERMANENTLY and not is_same_url
+    )
+
+
+def _without_slash(target: Target) -> tuple[str, str]:
+    return target.path.rstrip("/"), urlsplit(target.url).query
 
 
 def _action(page: Target, form: UploadForm) -> Target:

@@ -86,7 +86,7 @@ class Web:
         target: Target,
         method: str,
         body: bytes,
-        content_type: str,
+        headers: tuple[str, ...],
         cookies: ChainCookies | None = None,
     ) -> Answer:
         """Send a body and read the answer, whatever its status.
@@ -102,7 +102,7 @@ class Web:
             (pycurl.POST, 1),
             (pycurl.POSTFIELDS, body),
             (pycurl.CUSTOMREQUEST, method),
-            headers=(f"Content-Type: {content_type}",),
+            headers=headers,
             body_bytes=len(body),
         )
         if answer.ok and answer.sent_bytes < len(body):

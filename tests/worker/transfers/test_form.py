@@ -55,6 +55,26 @@ def test_what_is_no_form_is_not_found(html: str):
     assert found(html) is None
 
 
+def test_what_a_browser_sends_comes_along():
+    """Every control that has a name and a value, unless it is off, in order."""
+    form = found(
+        """<form action=up method=post><input name=title value=T><input type=text name=empty>
+        <input type=checkbox name=agree checked><input type=checkbox name=news>
+        <input type=radio name=size value=s><input type=radio name=size value=m checked>
+        <input name=off value=1 disabled><input value=nameless><input type=reset name=r value=1>
+        <select name=album><option value=1><option value=2 selected><option value=3></select>
+        <select name=first><option value=1><option value=2></select>
+        <select name=none disabled><option value=1></select><option value=stray>
+        <input type=file name=f><input type=file name=other><button type=button name=b value=1>
+        <button name=go value=1>Go</button><button name=stop value=1>Stop</button></form>"""
+    )
+    assert form is not None
+    assert form.fields == (
+        *(("title", "T"), ("empty", ""), ("agree", "on"), ("size", "m")),
+        *(("album", "2"), ("first", "1"), ("go", "1")),
+    )
+
+
 def test_hidden_fields_come_along():
     """Their values are decoded, of any length."""
     value = "x" * 20_000
@@ -63,7 +83,7 @@ def test_hidden_fields_come_along():
         f'<input type=hidden name=b value="{value}"><input type=file name=f>'
     )
     assert form is not None
-    assert form.hidden == (("a", "<&"), ("b", value))
+    assert form.fields == (("a", "<&"), ("b", value))
 
 
 def test_first_attribute_of_a_name_counts():

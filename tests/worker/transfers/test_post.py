@@ -177,6 +177,22 @@ def test_redirect_that_ends_badly_is_no_success(server: HttpServer, status: int,
         upload(page(server), BODY)
 
 
+@pytest.mark.parametrize(
+    ("status", "path"), [(301, "/page.html"), (302, "/page.html"), (301, "/page.html/")]
+)
+def test_form_that_has_moved_has_taken_nothing(server: HttpServer, status: int, path: str) -> None:
+    """As when everybody is sent to https: the page there answers 200 to a GET all the same."""
+    with HttpServer() as other:
+        there = server if path.endswith("/") else other
+        there.files[path] = b"welcome"
+        server.script["/page.html"] = [Reply(status, {"Location": there.url(path + "?")})]
+        with pytest.raises(
+            UploadFailed, match=f"the form has moved to {there.url(path)};"
+        ) as caught:
+            upload(page(server), BODY)
+    assert not caught.value.retryable
+
+
 def test_redirect_after_a_post_stays_within_policy(server: HttpServer) -> None:
     """It leads to a denied address, to another scheme, or for ever in a circle."""
     for location, error in (
@@ -240,7 +256,10 @@ def test_form_is_found_where_the_page_refuses_the_file(
     ((path, parts),) = server.posted
     assert path == "/take"
     assert [(part.name, part.body.decode()) for part in parts if not part.file_name] == hidden
-    assert server.requests[-1].headers["cookie"] == "csrf=abc"
+    headers = server.requests[-1].headers
+    assert headers["cookie"] == "csrf=abc"
+    assert headers["origin"] == server.url("")
+    assert headers["referer"] == server.url("/")
 
 
 def test_form_of_an_xhtml_page_is_found(server: HttpServer) -> None:
