@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
+from urllib.parse import urljoin
 
 import pycurl
 
@@ -91,8 +93,21 @@ class HttpTransfer:
             return
         headers = (f"Content-Type: {parcel.content_type}",)
         answer = await self._web.send(parcel.target, "PUT", parcel.body, headers)
-        if not answer.ok:
-            raise answer.failure_of_put()
+        if answer.ok:
+            return
+        failure = answer.failure_of_put()
+        if failure.retryable and answer.is_of_nginx and await self._lacks_folder(parcel.target):
+            # Nginx says 500 where others say 409; to try again would change nothing.
+            failure.retryable = False
+        raise failure
+
+    async def _lacks_folder(self, target: Target) -> bool:
+        """Ask for the folder that a file was to go to: 404 is the evidence that it is missing."""
+        try:
+            answer = await self._web.get(hop(target, urljoin(target.url, ".")), ChainCookies())
+        except TransferFailed:
+            return False
+        return answer.status == HTTPStatus.NOT_FOUND
 
 
 class _Taker:

@@ -53,6 +53,11 @@ class Answer:
         """Whether the status says success."""
         return 200 <= self.status < 300
 
+    @property
+    def is_of_nginx(self) -> bool:
+        """Whether nginx itself says 500, and not a server behind it."""
+        return self.status == 500 and b"<hr><center>nginx" in self.page
+
     def failure(self) -> TransferFailed:
         """Explain a status that is no success."""
         failure = self.refusal

@@ -172,9 +172,18 @@ def test_nginx_takes_pictures(folder: str) -> None:
 
 @needs_nginx
 def test_nginx_without_the_folder_is_explained() -> None:
-    """Its 500 would read as if the server were broken."""
+    """Its 500 would read as if the server were broken; that it is missing does not pass."""
     with (
         nginx() as (_, where),
-        pytest.raises(UploadFailed, match=r"the folder does not exist.*create_full_put_path"),
+        pytest.raises(UploadFailed, match=r"the folder does not exist.*create_full_put_path") as no,
     ):
         upload(Destination(f"http://{where}/missing/a.png"), BODY)
+    assert not no.value.retryable
+
+
+@needs_nginx
+def test_nginx_that_is_broken_is_tried_again() -> None:
+    """The same 500, here for a name that is too long, with the folder in its place."""
+    with nginx() as (_, where), pytest.raises(UploadFailed, match="500") as caught:
+        upload(Destination(f"http://{where}/there/{300 * 'a'}.png"), BODY)
+    assert caught.value.retryable
