@@ -63,22 +63,30 @@ def warning(host: str, settings: Settings) -> str:
     """Return what an operator should know about an open HTTP port, or nothing."""
     if is_loopback(host):
         return ""
-    if os.path.lexists(settings.tokens_path):
-        if settings.tls_cert is not None:
-            return ""
+    cautions = [_open_door(host, settings), _open_networks(settings)]
+    return "warning: " + "; ".join(filter(None, cautions)) if any(cautions) else ""
+
+
+def _open_door(host: str, settings: Settings) -> str:
+    if not os.path.lexists(settings.tokens_path):
         return (
-            f"warning: HTTP listens on {host} without TLS, so tokens can be read on their way; "
+            f"HTTP listens on {host}, so whoever reaches this machine can send requests; "
+            "`imgserve token new NAME` asks for tokens, -host 127.0.0.1 keeps it private"
+        )
+    if settings.tls_cert is None:
+        return (
+            f"HTTP listens on {host} without TLS, so tokens can be read on their way; "
             "--tls-cert encrypts, or a proxy before it"
         )
-    return (
-        f"warning: HTTP listens on {host}, so whoever reaches this machine can send requests; "
-        "`imgserve token new NAME` asks for tokens, -host 127.0.0.1 keeps it private; "
-        + (
-            "jobs reach no private networks"
-            if settings.deny_private
-            else "jobs may reach private networks, which --deny-private closes"
-        )
-    )
+    return ""
+
+
+def _open_networks(settings: Settings) -> str:
+    if not settings.deny_private:
+        return "jobs may reach private networks, which --deny-private closes"
+    if settings.allow_network:
+        return f"jobs may reach {', '.join(settings.allow_network)} (--allow-network)"
+    return ""
 
 
 def make_folder(folder: Path) -> None:

@@ -76,6 +76,25 @@ def test_public_and_private_addresses_are_permitted(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        *("10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.255.255"),
+        *("fc00::1", "fd12:3456::1", "fec0::1", "fe80::1%eth0", "169.254.1.1", "100.64.0.1"),
+        *("127.0.0.1", "::1", "0.0.0.1", "192.0.0.1", "198.18.0.1", "240.0.0.1"),
+        *("::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:c0a8:101::", "2a00:1450::5efe:ac10:1"),
+    ],
+)
+def test_everything_private_can_be_closed(address: str) -> None:
+    """In one go, in every spelling; a network that is allowed by name stays open."""
+    closed = AddressRules.parse([], [], private=False)
+    assert judge(address, closed)
+    allowed = AddressRules.parse(["0.0.0.0/0", "::/0"], [], private=False)
+    assert judge(address, allowed) == ""
+    for public in ("172.15.0.1", "172.32.0.1", "11.0.0.1", "2a00:1450::1", "2606:4700::1111"):
+        assert judge(public, closed) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
         "::ffff:127.0.0.1",  # mapped
         "::127.0.0.1",  # compatible
         "::ffff:0:127.0.0.1",  # translated
