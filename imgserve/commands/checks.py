@@ -59,6 +59,19 @@ def check_broker_ports(settings: Settings) -> None:
             probe(settings.broker_host, port, "--broker-port")
 
 
+def check_http(settings: Settings) -> None:
+    """Check that tokens and certificate can be read, as the gateway will read them.
+
+    Raises: ConfigError when one cannot be.
+    """
+    # Only here: most commands need none of the gateway's libraries.
+    from imgserve.gateway.connections import tls_context  # noqa: PLC0415
+    from imgserve.gateway.tokens import Tokens  # noqa: PLC0415
+
+    Tokens(settings.tokens_path, required=settings.token_file is not None)
+    tls_context(settings.tls_cert, settings.tls_key)
+
+
 def warning(host: str, settings: Settings) -> str:
     """Return what an operator should know about an open HTTP port, or nothing."""
     if is_loopback(host):

@@ -6,6 +6,9 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from imgserve.commands.origin import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class ServiceRecord:
         phase: starting, running, or what a stop waits for.
         parts: part name -> pids of its live processes.
         restarts: how often a part was started again.
+        origin: where its settings came from, for `restart`.
     """
 
     pid: int
@@ -34,6 +38,7 @@ class ServiceRecord:
     phase: str = "starting"
     parts: dict[str, list[int]] = field(default_factory=dict)
     restarts: int = 0
+    origin: Origin = field(default_factory=Origin)
 
     def write(self, path: Path) -> None:
         """Write the file beside its place, readable by its owner alone, then rename it there.
@@ -54,9 +59,17 @@ class ServiceRecord:
     def read(cls, path: Path) -> ServiceRecord | None:
         """Return the record, or None where there is none that this version can read."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            return cls.of(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> ServiceRecord:
+        """Return the record of its JSON.
+
+        Raises: TypeError, KeyError when it has other fields.
+        """
+        return cls(**document | {"origin": Origin(**document["origin"])})
 
 
 def service_file(state_dir: Path) -> Path:

@@ -7,19 +7,20 @@ import asyncio
 import json
 import os
 import select
-import socket
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Self
 
 import daemon
 
 from imgserve.commands import checks, logs
 from imgserve.commands.exit_codes import CommandFailed, ExitCode
 from imgserve.commands.flags import add_settings, settings_from
+from imgserve.commands.handover import Sockets
 from imgserve.commands.listening import listen
+from imgserve.commands.origin import Origin
 from imgserve.commands.parser import Command
 from imgserve.commands.pid_file import PidFile, running_pid
 from imgserve.commands.service_file import ServiceRecord
@@ -41,16 +42,34 @@ examples:
   imgserve start --foreground --port 0"""
 
 
-class Sockets(NamedTuple):
-    """What the service listens on."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A start that was checked.
 
-    http: socket.socket
-    probes: socket.socket
+    Args:
+        settings: of every part.
+        origin: where they came from.
+        foreground: stay in the terminal.
+    """
 
-    def close(self) -> None:
-        """Leave both to whoever else has them."""
-        for each in self:
-            each.close()
+    settings: Settings
+    origin: Origin
+    foreground: bool
+
+    @classmethod
+    def of(cls, namespace: argparse.Namespace) -> Self:
+        """Check everything that can be checked without disturbing a service that runs.
+
+        Raises:
+            ConfigError: a setting is wrong.
+            CommandFailed: a folder is missing or cannot be made.
+        """
+        settings = settings_from(namespace)
+        checks.check_key(settings)
+        checks.make_folders(settings)
+        checks.check_file_roots(settings)
+        checks.check_http(settings)
+        return cls(settings, Origin.of(namespace, settings), namespace.foreground)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +87,20 @@ def run(namespace: argparse.Namespace) -> int:
         ConfigError: a setting is wrong.
         CommandFailed: something it needs is missing or taken, or a part did not start.
     """
-    settings = settings_from(namespace)
-    checks.check_key(settings)
-    checks.make_folders(settings)
-    checks.check_file_roots(settings)
+    return begin(Plan.of(namespace))
+
+
+def begin(plan: Plan, sockets: Sockets | None = None) -> int:
+    """Start a service.
+
+    Args:
+        plan: the checked settings.
+        sockets: what it listens on; None: it binds its own.
+
+    Raises:
+        CommandFailed: something it needs is missing or taken, or a part did not start.
+    """
+    settings = plan.settings
     pid_file = PidFile(settings.pid_file)
     if not pid_file.acquire():
         raise CommandFailed(
@@ -81,17 +110,30 @@ def run(namespace: argparse.Namespace) -> int:
         )
     try:
         checks.check_broker_ports(settings)
-        listener = listen(settings.host, settings.port, "-port")
-        probes = listen(settings.probe_host, settings.probe_port or 0, "--probe-port")
+        sockets = sockets or bind(settings)
     except CommandFailed:
         pid_file.release()
         raise
-    if warning := checks.warning(listener.getsockname()[0], settings):
+    if warning := checks.warning(sockets.http.getsockname()[0], settings):
         print(f"imgserve: {warning}", file=sys.stderr)
-    sockets = Sockets(listener, probes)
-    if namespace.foreground:
-        return _foreground(settings, pid_file, sockets)
-    return _daemonise(settings, pid_file, sockets)
+    if plan.foreground:
+        return _foreground(plan, pid_file, sockets)
+    return _daemonise(plan, pid_file, sockets)
+
+
+def bind(settings: Settings) -> Sockets:
+    """Bind what the service listens on.
+
+    Raises: CommandFailed when an address cannot be had.
+    """
+    listener = listen(settings.host, settings.port, "-port")
+    try:
+        return Sockets(
+            listener, listen(settings.probe_host, settings.probe_port or 0, "--probe-port")
+        )
+    except CommandFailed:
+        listener.close()
+        raise
 
 
 def ready_line(record: ServiceRecord, settings: Settings) -> str:
@@ -102,20 +144,20 @@ def ready_line(record: ServiceRecord, settings: Settings) -> str:
     )
 
 
-def _foreground(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
+def _foreground(plan: Plan, pid_file: PidFile, sockets: Sockets) -> int:
     logs.configure("supervisor")
 
     def announce(news: Announcement) -> None:
         if news.ready:
-            print(ready_line(news.record, settings), flush=True)
+            print(ready_line(news.record, plan.settings), flush=True)
         else:
             print(f"imgserve: the service did not start: {news.reason}", file=sys.stderr)
 
-    return _supervise(settings, pid_file, sockets, log_file=None, announce=announce)
+    return _supervise(plan, pid_file, sockets, log_file=None, announce=announce)
 
 
 def _supervise(
-    settings: Settings,
+    plan: Plan,
     pid_file: PidFile,
     sockets: Sockets,
     *,
@@ -126,9 +168,9 @@ def _supervise(
 
     async def supervise() -> ExitCode:
         return await Supervisor(
-            settings,
-            listener=sockets.http,
-            probes=sockets.probes,
+            plan.settings,
+            sockets=sockets,
+            origin=plan.origin,
             log_file=log_file,
             announce=announce,
         ).run()
@@ -140,8 +182,9 @@ def _supervise(
         pid_file.release()
 
 
-def _daemonise(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
+def _daemonise(plan: Plan, pid_file: PidFile, sockets: Sockets) -> int:
     """Fork the daemon; wait at a pipe for what it has to say."""
+    settings = plan.settings
     log_start_bytes = settings.log_file.stat().st_size if settings.log_file.exists() else 0
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -149,7 +192,7 @@ def _daemonise(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_daemon(settings, pid_file, sockets, writing)
+        _be_daemon(plan, pid_file, sockets, writing)
     os.close(writing)
     sockets.close()
     pid_file.forget()
@@ -164,12 +207,13 @@ def _daemonise(settings: Settings, pid_file: PidFile, sockets: Sockets) -> int:
             f"the service did not start: {news['reason']}; the end of {settings.log_file}:{shown}",
             ExitCode.UNAVAILABLE,
         )
-    print(ready_line(ServiceRecord(**news["record"]), settings))
+    print(ready_line(ServiceRecord.of(news["record"]), settings))
     return ExitCode.OK
 
 
-def _be_daemon(settings: Settings, pid_file: PidFile, sockets: Sockets, writing: int) -> None:
+def _be_daemon(plan: Plan, pid_file: PidFile, sockets: Sockets, writing: int) -> None:
     """Detach, supervise, and leave without returning into the parent's code."""
+    settings = plan.settings
     log = settings.log_file.open("a", encoding="utf-8")
 
     def announce(news: Announcement) -> None:
@@ -193,7 +237,7 @@ def _be_daemon(settings: Settings, pid_file: PidFile, sockets: Sockets, writing:
         ):
             logs.configure("supervisor", settings.log_file)
             exit_code = _supervise(
-                settings, pid_file, sockets, log_file=settings.log_file, announce=announce
+                plan, pid_file, sockets, log_file=settings.log_file, announce=announce
             )
     finally:
         os._exit(exit_code)

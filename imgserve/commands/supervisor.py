@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +15,9 @@ from typing import Final
 import imgserve
 from imgserve.commands.exit_codes import ExitCode
 from imgserve.commands.flags import to_flags
+from imgserve.commands.handover import Sockets, offered
 from imgserve.commands.listening import address_of, http_status, url_of
+from imgserve.commands.origin import Origin
 from imgserve.commands.part import Part, first_finished
 from imgserve.commands.service_file import ServiceRecord, service_file
 from imgserve.config import Settings
@@ -51,10 +52,10 @@ class Supervisor:
 
     Args:
         settings: of every part; they get them as flags.
-        listener: the bound HTTP socket. It stays open here, so that connections wait in its
-            backlog while a gateway is started again.
-        probes: the bound socket of the probes, which are asked here whether the service is ready:
-            strangers fill the HTTP port, not this one.
+        sockets: what it listens on. They stay open here, so that connections wait in their
+            backlog while a gateway is started again. The probes are asked here whether the
+            service is ready: strangers fill the HTTP port, not theirs.
+        origin: where the settings came from, for the record.
         log_file: where the parts write their logs; None for stderr.
         announce: told once how the start went.
     """
@@ -63,27 +64,28 @@ class Supervisor:
         self,
         settings: Settings,
         *,
-        listener: socket.socket,
-        probes: socket.socket,
+        sockets: Sockets,
+        origin: Origin,
         log_file: Path | None,
         announce: Callable[[Announcement], None],
     ) -> None:
         self._settings = settings
-        self._listeners = (listener, probes)
+        self._listeners = sockets
         self._announce = announce
         self._stop = asyncio.Event()
         self._broken = ""
         self._killed = False
         self._rewrite: asyncio.TimerHandle | None = None
         self._file = service_file(settings.state_dir)
-        host, port = address_of(listener)
+        host, port = address_of(sockets.http)
         self._record = ServiceRecord(
             pid=os.getpid(),
             version=imgserve.__version__,
             url=url_of(host, port, tls=settings.tls_cert is not None),
             host=host,
             port=port,
-            probe_url=url_of(*address_of(probes)),
+            probe_url=url_of(*address_of(sockets.probes)),
+            origin=origin,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._parts = _parts(settings, self._listeners, log_file, self._write)
@@ -103,7 +105,8 @@ class Supervisor:
         else:
             self._phase("running")
             self._announce(Announcement(ready=True, record=self._record))
-            await self._stop.wait()
+            async with offered(self._settings.state_dir, self._listeners):
+                await self._stop.wait()
             await self._drain()
         await watch
         self._remove_files()
@@ -160,8 +163,8 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Gateways first: they answer who waits. Then workers: their reports need the broker."""
-        for listener in self._listeners:
-            listener.close()  # nobody new is left waiting in the backlog
+        # Nobody new is left waiting in the backlog, unless a restart has taken the sockets over.
+        self._listeners.close()
         settings = self._settings
         for name, grace_s in (
             ("gateway", settings.answer_timeout_s + MARGIN_S),
@@ -203,7 +206,7 @@ class Supervisor:
 
 def _parts(
     settings: Settings,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: Sockets,
     log_file: Path | None,
     changed: Callable[[], None],
 ) -> list[Part]:

@@ -34,6 +34,9 @@ BACKLOG: Final = 1024
 """Connections that may wait to be accepted: a burst of web applications, not a flood."""
 
 
+FRESH_S: Final = 0.3
+"""How soon after its connection a request comes, over a slow network."""
+
 PROBE_CONNECTIONS: Final = 128
 """On the probe port: orchestrators and scrapers, a few each."""
 
@@ -89,6 +92,8 @@ async def serve(
         # clients, and the broker's link last, since the answers come through it.
         server.stop()
         probes.stop()
+        # Who was accepted just before has yet to send its request.
+        await asyncio.sleep(FRESH_S)
         await service.drain()
         await server.close_all_connections()
         await probes.close_all_connections()

@@ -14,8 +14,6 @@ OPEN = {
     "many-subscriptions",
     "long-requests-kept",
     "refused-worker",
-    "restart-under-load",
-    "restart-that-cannot-start",
 }
 ATTACKS = [entry for entry in load_attacks().values() if not entry.timed and entry.name not in OPEN]
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,12 +34,15 @@ def environment() -> dict[str, str]:
 
 
 def imgserve(
-    *words: str, launcher: Sequence[str] = (), **options: Any
+    *words: str,
+    launcher: Sequence[str] = (),
+    variables: Mapping[str, str] = {},
+    **options: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end; a launcher is a command that becomes the one after it."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
     command = [*launcher, sys.executable, "-m", "imgserve", *words]
-    return subprocess.run(command, env=environment(), check=False, **options)
+    return subprocess.run(command, env=environment() | variables, check=False, **options)
 
 
 class Daemon:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgserve.commands.exit_codes import ExitCode
+from imgserve.commands.handover import Sockets
+from imgserve.commands.origin import Origin
 from imgserve.commands.supervisor import Announcement, Supervisor
 from imgserve.config import Settings
 
@@ -24,7 +26,11 @@ def supervise(
     async def run() -> ExitCode:
         with listener, socket.create_server(("127.0.0.1", 0)) as probes:
             supervisor = Supervisor(
-                settings, listener=listener, probes=probes, log_file=log_file, announce=announce
+                settings,
+                sockets=Sockets(listener, probes),
+                origin=Origin(),
+                log_file=log_file,
+                announce=announce,
             )
             return await supervisor.run()
 
