@@ -26,6 +26,7 @@ from imgserve.urls import parse_target
         ("file:///srv/out", "file:///srv/out/x.png"),
         ("file:///srv/out", "file://localhost/srv/out/x.png"),
         ("https://cdn.net/a b/", "https://cdn.net/a%20b/c"),
+        ("https://xn--fa-hia.de/", "https://faß.de/a.png"),
     ],
 )
 def test_what_is_within_a_pattern_is_permitted(pattern, url):
@@ -37,6 +38,7 @@ def test_what_is_within_a_pattern_is_permitted(pattern, url):
     ("pattern", "url"),
     [
         ("https://cdn.net/out/", "http://cdn.net/out/a"),
+        ("https://fass.de/", "https://faß.de/a.png"),
         ("https://cdn.net/out/", "https://cdn.net/outer/a"),
         ("https://cdn.net/out/", "https://cdn.net/a?/out/"),
         ("https://cdn.net/out/", "https://cdn.net/a#/out/"),

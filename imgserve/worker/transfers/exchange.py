@@ -156,7 +156,10 @@ class Exchange:
             self.effective_url = curl.getinfo(pycurl.EFFECTIVE_URL)
         except pycurl.error:  # of a URL that curl cannot even repeat
             self.effective_url = self.target.url
-        self.redirect_url = curl.getinfo(pycurl.REDIRECT_URL) or ""
+        # Raw: a server may have written a host name that is no UTF-8, and so no host name.
+        self.redirect_url = (curl.getinfo_raw(pycurl.REDIRECT_URL) or b"").decode(
+            "utf-8", "replace"
+        )
         self.auth_offered = curl.getinfo(pycurl.HTTPAUTH_AVAIL)
         self.sent_bytes = int(curl.getinfo(pycurl.SIZE_UPLOAD_T))
         self.retry_after_s = float(curl.getinfo(pycurl.RETRY_AFTER)) or None

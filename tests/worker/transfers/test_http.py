@@ -342,6 +342,28 @@ def test_cookies_go_to_nobody_else(server: HttpServer) -> None:
         assert "cookie" not in {name.lower() for name in other.requests[0].headers}
 
 
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        (b"http://fa\xdf.invalid/a.png", "the URL is malformed"),
+        (
+            "http://fa\xdf.invalid/a.png".encode(),
+            "the host name xn--fa-hia.invalid does not resolve",
+        ),
+    ],
+)
+def test_redirect_to_a_host_outside_ascii_goes_to_that_host(location: bytes, said: str) -> None:
+    """As UTF-8; bytes that are none name no host."""
+
+    def behave(peer: Peer) -> None:
+        peer.request()
+        head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\n"
+        peer.send(head + b"Location: " + location + b"\r\n\r\n")
+
+    with HostileServer(behave) as hostile, pytest.raises(SourceUnreachable, match=said):
+        fetch(f"http://127.0.0.2:{hostile.port}/a.png")
+
+
 def test_flood_of_cookies_is_bounded(server: HttpServer) -> None:
     """Neither a thousand nor a huge one grows the next request beyond what servers take."""
 

@@ -207,6 +207,16 @@ def test_redirect_after_a_post_stays_within_policy(server: HttpServer) -> None:
     assert sum(each.path == "/circle" for each in server.requests) <= 6
 
 
+def test_form_page_that_redirects_for_ever_is_given_up(server: HttpServer) -> None:
+    """Also where it is only asked for its form."""
+    server.script["/page.html"] = [Reply(405), Reply(302, {"Location": "/circle"})]
+    server.script["/circle"] = [Reply(302, {"Location": "/circle", "Set-Cookie": "a=b"})]
+    with pytest.raises(UploadFailed, match="redirects more often than is allowed") as caught:
+        upload(page(server), BODY)
+    assert not caught.value.retryable
+    assert len(server.requests) <= 1 + OPEN.max_redirects + 1
+
+
 def refusing(server: HttpServer, status: int, html: str, kind: str = "text/html") -> None:
     """A page that refuses a POST and has a form."""
     headers = {"Content-Type": kind, "Set-Cookie": "csrf=abc; Path=/"}
