@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import pytest
 from imgserve.errors import SourceUnreachable
 from imgserve.request import Destination
 from imgserve.worker.transfers import Transfers
-from tests.support.until import until
+from tests.support.outside_server import free_port, running
 from tests.worker.transfers.running import OPEN, upload
 
 PROGRAM = shutil.which("proftpd", path="/usr/sbin:/usr/bin")
@@ -26,13 +25,6 @@ BODY = bytes(range(256)) * 500
 pytestmark = pytest.mark.skipif(
     PROGRAM is None or os.geteuid() != 0, reason="needs proftpd and the right to start it"
 )
-
-
-def free_port() -> int:
-    """Find a port: ProFTPD cannot be asked which one it took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -68,23 +60,9 @@ def proftpd(folder: Path, *directives: str) -> Iterator[str]:
         *directives,
     ]
     config.write_text("\n".join(lines) + "\n")
-    process = subprocess.Popen(
-        [str(PROGRAM), "--nodaemon", "--config", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: is_open(port))
+    command = (str(PROGRAM), "--nodaemon", "--config", str(config))
+    with running(folder, port, *command):
         yield f"ftp://user:secret@127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def is_open(port: int) -> bool:
-    """Tell whether something listens."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("pattern", ["[.]part$", "(^|/)[.][a-z]"])

@@ -7,8 +7,6 @@ import base64
 import hashlib
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +17,7 @@ import pytest
 from imgserve.errors import SourceUnreachable, UploadFailed
 from imgserve.request import Destination
 from imgserve.worker.transfers import Transfers
-from tests.support.until import until
-from tests.worker.transfers.peers import closed_port
+from tests.support.outside_server import free_port, running
 from tests.worker.transfers.running import OPEN, fetch, upload
 
 _PATH = "/usr/sbin:/usr/bin"
@@ -30,7 +27,9 @@ MODULES = Path("/usr/lib/apache2/modules")
 BODY = bytes(range(256)) * 8_000
 
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="needs nginx")
-needs_apache = pytest.mark.skipif(APACHE is None, reason="needs apache2")
+needs_apache = pytest.mark.skipif(
+    APACHE is None or not MODULES.is_dir(), reason="needs apache2 and its modules"
+)
 
 
 @contextmanager
@@ -47,30 +46,10 @@ def folder_for_all() -> Iterator[Path]:
 
 
 @contextmanager
-def running(folder: Path, port: int, *command: str) -> Iterator[str]:
-    """Start a server, wait until it listens, and yield where."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: process.poll() is not None or is_open(port))
-        assert process.poll() is None, (folder / "log").read_text()
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def is_open(port: int) -> bool:
-    """Tell whether something listens."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
 def nginx(*directives: str) -> Iterator[tuple[Path, str]]:
     """Serve a folder with nginx's own WebDAV; yield the folder and where."""
     with folder_for_all() as folder:
-        port = closed_port()
+        port = free_port()
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
         (folder / "nginx.conf").write_text(
@@ -81,15 +60,15 @@ def nginx(*directives: str) -> Iterator[tuple[Path, str]]:
             f"dav_methods PUT DELETE; {' '.join(directives)} }} }}\n"
         )
         command = (str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"))
-        with running(folder, port, *command) as where:
-            yield folder / "files", where
+        with running(folder, port, *command):
+            yield folder / "files", f"127.0.0.1:{port}"
 
 
 @contextmanager
 def apache(scheme: str) -> Iterator[tuple[Path, str]]:
     """Serve a folder with mod_dav to user:secret; yield the folder and where."""
     with folder_for_all() as folder:
-        port = closed_port()
+        port = free_port()
         names = (
             *("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "dav", "dav_fs"),
             *("auth_basic", "auth_digest"),
@@ -110,8 +89,8 @@ def apache(scheme: str) -> Iterator[tuple[Path, str]]:
             "</Directory>\n"
         )
         command = (str(APACHE), "-D", "FOREGROUND", "-f", str(folder / "apache.conf"))
-        with running(folder, port, *command) as where:
-            yield folder / "files", where
+        with running(folder, port, *command):
+            yield folder / "files", f"127.0.0.1:{port}"
 
 
 @needs_apache
