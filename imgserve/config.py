@@ -229,6 +229,13 @@ class Settings(BaseSettings):
         60, description="waiting this long counts as one priority more, so that none starves"
     )
 
+    http_priority: int = Field(
+        10,
+        ge=-100,
+        le=100,
+        description="priority of HTTP requests that name none; other clients' jobs have 0",
+    )
+
     # Worker
     connection: Path | None = Field(
         None, description="the broker's connection.json; default: in the state folder"

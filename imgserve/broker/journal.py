@@ -21,6 +21,7 @@ from typing import Any, Final
 from imgserve.broker import actions as act
 from imgserve.broker.actions import InternalEvent
 from imgserve.broker.job import Row
+from imgserve.broker.retention import RetentionClock, most_at_once
 from imgserve.broker.salvage import (
     COUNT_WAITING,
     check_in_background,
@@ -107,6 +108,7 @@ class Journal:
         self._inbox: queue.SimpleQueue[JournalAction | Question | None] = queue.SimpleQueue()
         self._outbox: deque[InternalEvent | Callable[[], None]] = deque()
         self._carried: list[JournalAction] = []
+        self._clock = RetentionClock()
         self._pruned_s = 0.0
         self._committed_s = 0.0
         self.failing = ""
@@ -259,18 +261,19 @@ class Journal:
         self._pruned_s = time.monotonic()
         oldest = "SELECT id FROM job WHERE finished_s IS NOT NULL ORDER BY finished_s LIMIT ?"
         try:
+            count = "SELECT count(*) FROM job WHERE finished_s IS NOT NULL"
+            (finished,) = database.execute(count).fetchone()
             aged = database.execute(
                 f"DELETE FROM job WHERE finished_s < ? AND id IN ({oldest})",  # noqa: S608
-                (time.time() - self._retention_s, PRUNE_LIMIT),
+                (self._clock.now_s() - self._retention_s, most_at_once(finished, PRUNE_LIMIT)),
             ).rowcount
-            count = "SELECT count(*) FROM job WHERE finished_s IS NOT NULL"
-            surplus = database.execute(count).fetchone()[0] - self._retention_jobs
+            surplus = finished - aged - self._retention_jobs
             if surplus > 0:
                 database.execute(
                     f"DELETE FROM job WHERE id IN ({oldest})",  # noqa: S608
                     (min(surplus, PRUNE_LIMIT),),
                 )
-            if aged >= PRUNE_LIMIT or surplus > PRUNE_LIMIT:
+            if surplus > PRUNE_LIMIT:
                 self._pruned_s -= PRUNE_EVERY_S  # there is more: go on with the next batch
         except sqlite3.Error as exc:
             log.warning("old jobs could not be forgotten: %s", exc)

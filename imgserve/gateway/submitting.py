@@ -108,7 +108,7 @@ class SubmitHandler(Handler):
     def _priority(self) -> int:
         text = self.request.headers.get(PRIORITY_HEADER)
         if text is None:
-            return 0
+            return self.service.settings.http_priority
         digits = text.removeprefix("-")
         if digits.isascii() and digits.isdigit() and len(digits) <= 3:
             priority = int(text)

@@ -23,6 +23,7 @@ from imgserve.broker import schema
 from imgserve.broker.actions import Purpose
 from imgserve.broker.job import Job, job_of, row_of
 from imgserve.broker.journal import Journal, Question
+from imgserve.broker.retention import RetentionClock
 from imgserve.broker.schema import JournalTooNewError
 from imgserve.protocol.events import State
 from imgserve.protocol.jobs import digest_of
@@ -275,6 +276,22 @@ def test_ended_jobs_are_forgotten_after_their_time(path):
     with opened(path, retention_s=0.05) as desk:
         desk.put(append("a"), append("b"), finish("a"))
         until(lambda: desk.ask("SELECT id FROM job") == [("b",)])
+
+
+def test_a_wall_clock_put_ahead_forgets_at_most_a_share_in_each_pass(path, monkeypatch):
+    """Within a life none; a life that begins with it forgets a hundredth each pass."""
+    names = [f"j{number}" for number in range(200)]
+    with opened(path) as desk:
+        desk.put(*(append(name) for name in names), *(finish(name) for name in names))
+        desk.wait(act.Finished)
+        ahead_s = time.time() + 90_000
+        with monkeypatch.context() as jump:
+            jump.setattr(desk.journal._clock, "_wall", lambda: ahead_s)
+            desk.journal._prune(sqlite3.connect(path, isolation_level=None))
+            assert desk.ask("SELECT count(*) FROM job") == [(200,)]
+            jump.setattr(desk.journal, "_clock", RetentionClock(lambda: ahead_s))
+            desk.journal._prune(sqlite3.connect(path, isolation_level=None))
+            assert desk.ask("SELECT count(*) FROM job") == [(198,)]
 
 
 @pytest.mark.usefixtures("_prunes_always")

@@ -153,7 +153,10 @@ def test_job_that_is_cancelled_or_over(
 def test_higher_priority_goes_first(
     service: Service, web: HttpServer, name: str, occupied: Occupied
 ):
-    """Waiting jobs are done by Imgserve-Priority, equal ones in their order."""
+    """Waiting jobs are done by Imgserve-Priority, equal ones in their order.
+
+    A request that names none goes before those of 0, which batch jobs have.
+    """
     order = ["0", "-5", "10", "0", None]
     locations = []
     for number, priority in enumerate(order):
@@ -167,7 +170,7 @@ def test_higher_priority_goes_first(
     fetched = [
         int(each.path[-5]) for each in web.requests if re.fullmatch(rf"/{name}/\d\.jpg", each.path)
     ]
-    assert fetched == [2, 0, 3, 4, 1]
+    assert fetched == [2, 4, 0, 3, 1]
 
 
 @pytest.mark.parametrize("priority", ["101", "-101", "high", "", "1.5"])
