@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imgserve.broker import actions as act
 from imgserve.broker.actions import Purpose, Send
+from imgserve.broker.hold import Hold
 from imgserve.broker.job import Job, job_of
 from imgserve.broker.line import Line
 from imgserve.broker.states import Phase
@@ -17,7 +18,7 @@ class Asking:
 
     Args:
         jobs, storing, line, voice: the core's own.
-        hold_until_s: until then a worker of a former life may still upload for a job that waits
+        hold: until it is over a worker of a former life may still upload for a job that waits
             here, so cancelled ones do not end before.
         doubtful: such a worker may have begun any job that waits in the journal.
     """
@@ -29,14 +30,14 @@ class Asking:
         storing: dict[str, Job],
         line: Line,
         voice: Voice,
-        hold_until_s: float,
+        hold: Hold,
         doubtful: bool = False,
     ) -> None:
         self._jobs = jobs
         self._storing = storing
         self._line = line
         self._voice = voice
-        self._hold_until_s = hold_until_s
+        self._hold = hold
         self._doubtful = doubtful
         self._cancelled_early: list[str] = []
 
@@ -87,7 +88,7 @@ class Asking:
         job.cancelled = True
         self._jobs[job.job_id] = job
         self._line.take_from_disk()
-        if now_s >= self._hold_until_s:
+        if self._hold.over(now_s):
             self.resolve(job)
             return
         self._cancel_later(job)
@@ -96,7 +97,7 @@ class Asking:
 
     def wake(self, now_s: float) -> None:
         """End the jobs that were cancelled while a former life might have held them."""
-        if not self._cancelled_early or now_s < self._hold_until_s:
+        if not self._cancelled_early or not self._hold.over(now_s):
             return
         for job_id in self._cancelled_early:
             job = self._jobs.get(job_id)
@@ -127,7 +128,7 @@ class Asking:
         job.add_submitter(topic)
         if job.phase is Phase.QUEUED:
             job.cancelled = True
-            if now_s < self._hold_until_s:
+            if not self._hold.over(now_s):
                 self._cancel_later(job)
             else:
                 self._line.remove(job)

@@ -7,13 +7,14 @@ it is on disk, who holds a job, whose reports count, when a worker is given up, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from imgserve.broker import actions as act
 from imgserve.broker.actions import Action, Send
 from imgserve.broker.asking import Asking
 from imgserve.broker.fleet import Fleet, Worker
+from imgserve.broker.hold import Hold
 from imgserve.broker.job import Job, Row, job_of, row_of
 from imgserve.broker.joining import Joining
 from imgserve.broker.line import FIRST, TAGGED_LIMIT, Line
@@ -39,8 +40,8 @@ class Core:
         epoch: this life of the broker; reports of another life change nothing.
         wall_offset_s: wall clock minus the clock of `now_s`, so that ranks survive a restart.
         waiting_on_disk: unfinished jobs that the journal recovered.
-        hold_until_s: recovered jobs wait until then: by that time every worker of the former
-            life has stopped its uploads by its own lease.
+        awaited: workers of former lives that may be at work, and when the lease of each is over:
+            recovered jobs wait until all have come back or stopped by their own leases.
         doubtful: such a worker may have begun any of the recovered jobs.
     """
 
@@ -51,7 +52,7 @@ class Core:
         epoch: str,
         wall_offset_s: float = 0.0,
         waiting_on_disk: int = 0,
-        hold_until_s: float = 0.0,
+        awaited: Mapping[str, float] | None = None,
         doubtful: bool = False,
     ) -> None:
         self.policy = policy
@@ -63,7 +64,7 @@ class Core:
         self.tally = Tally()
         self.draining = False
         self._wall_offset_s = wall_offset_s
-        self._hold_until_s = hold_until_s
+        self.hold = Hold(awaited or {})
         self._doubtful = doubtful
         self._voice = Voice(epoch)
         if waiting_on_disk:
@@ -74,10 +75,12 @@ class Core:
             storing=self.storing,
             line=self.line,
             voice=self._voice,
-            hold_until_s=hold_until_s,
+            hold=self.hold,
             doubtful=doubtful,
         )
-        joining = Joining(policy=policy, epoch=epoch, fleet=self.fleet, voice=self._voice)
+        joining = Joining(
+            policy=policy, epoch=epoch, fleet=self.fleet, voice=self._voice, hold=self.hold
+        )
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             jobs.Submit: self._submit,
             jobs.Cancel: self._asking.cancel,
@@ -286,6 +289,7 @@ class Core:
                     self._asking.send_cancel(job)
 
     def _bye(self, message: reports.Bye, now_s: float) -> None:
+        self.hold.settle((message.incarnation,))
         reason = f"its worker left: {message.reason}"
         self._part_with(message.incarnation, reason, now_s, last_word=message.reason)
 
@@ -431,7 +435,7 @@ class Core:
     # --- dispatch, ends, time
 
     def _dispatch(self, now_s: float) -> None:
-        if self.draining or now_s < self._hold_until_s:
+        if self.draining or not self.hold.over(now_s):
             self._load_more()
             return
         while (worker := self.fleet.freest()) is not None:

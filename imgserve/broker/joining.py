@@ -7,6 +7,7 @@ import logging
 from imgserve.broker import actions as act
 from imgserve.broker.actions import Say
 from imgserve.broker.fleet import Fleet, Worker
+from imgserve.broker.hold import Hold
 from imgserve.broker.policy import Policy
 from imgserve.broker.voice import Voice
 from imgserve.protocol import events, reports
@@ -17,14 +18,18 @@ log = logging.getLogger(__name__)
 class Joining:
     """Part of the core: the handlers of a worker's first words."""
 
-    def __init__(self, *, policy: Policy, epoch: str, fleet: Fleet, voice: Voice) -> None:
+    def __init__(
+        self, *, policy: Policy, epoch: str, fleet: Fleet, voice: Voice, hold: Hold
+    ) -> None:
         self._policy = policy
         self._epoch = epoch
         self._fleet = fleet
         self._voice = voice
+        self._hold = hold
 
     def hello(self, message: reports.Hello, now_s: float) -> None:
         """Open a lane; a hello again means that the welcome was not heard."""
+        self._hold.settle(message.former)
         worker = self._fleet.workers.get(message.incarnation)
         if worker is None:
             self._fleet.add(message, now_s)

@@ -22,6 +22,7 @@ from imgserve.broker import actions as act
 from imgserve.broker.actions import InternalEvent
 from imgserve.broker.job import Row
 from imgserve.broker.retention import RetentionClock, most_at_once
+from imgserve.broker.roll import open_roll
 from imgserve.broker.salvage import (
     COUNT_WAITING,
     check_in_background,
@@ -77,11 +78,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the journal held when it was opened."""
+    """What the journal held when it was opened.
+
+    Args:
+        waiting: unfinished jobs.
+        life: counts the openings.
+        clean: the life before ended with no job in a worker's hands.
+        awaited: workers that may be at work on those jobs, and until when (broker/roll.py).
+    """
 
     waiting: int
     life: int
     clean: bool
+    awaited: dict[str, float]
 
 
 class Journal:
@@ -91,6 +100,7 @@ class Journal:
         path: the database file; its folder exists.
         retention_s: how long finished jobs are remembered.
         retention_jobs: how many of them at most.
+        lease_s: how long a worker may go on without a word from the broker.
         notify: called in the journal's thread when `drain` has something.
     """
 
@@ -100,6 +110,7 @@ class Journal:
         *,
         retention_s: float,
         retention_jobs: int,
+        lease_s: float,
         notify: Callable[[], object],
     ) -> None:
         self._retention_s = retention_s
@@ -115,19 +126,22 @@ class Journal:
         self._fatal: Exception | None = None
         self._path = path
         self._database = open_or_salvage(path)
-        self.recovered = self._recover()
+        self.recovered = self._recover(lease_s)
         self._thread = threading.Thread(target=self._run, name="journal")
         self._thread.start()
         check_in_background(path, self._mark_damaged)
 
-    def _recover(self) -> Recovered:
+    def _recover(self, lease_s: float) -> Recovered:
         """Count what waits, and begin a new life."""
         with self._database as database:
             meta = dict(database.execute("SELECT key, value FROM meta"))
             life = int(meta.get("life", 0)) + 1
             database.execute("REPLACE INTO meta VALUES ('life', ?), ('clean', '0')", (str(life),))
             (waiting,) = database.execute(COUNT_WAITING).fetchone()
-        return Recovered(waiting, life, meta.get("clean") == "1")
+            # Without a job there is nothing that two workers could be at.
+            clean = meta.get("clean") == "1"
+            awaited = open_roll(database, clean=clean or not waiting, lease_s=lease_s)
+        return Recovered(waiting, life, clean, awaited)
 
     def put(self, action: JournalAction | Question) -> None:
         """Hand over an action; its event comes out of `drain`."""

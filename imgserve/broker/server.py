@@ -20,7 +20,7 @@ import zmq
 
 from imgserve import __version__
 from imgserve.broker import actions as act
-from imgserve.broker import dead
+from imgserve.broker import dead, roll
 from imgserve.broker.bell import Bell, Door
 from imgserve.broker.binding import bind_all
 from imgserve.broker.core import Core
@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 
 TURN_LIMIT: Final = 200
 """Messages taken from one socket in a turn, so that a flood on one does not starve the other."""
+
+HOLDING_BEAT_S: Final = 0.1
+"""Time between beats while recovered jobs wait for workers to come back."""
 
 STORING_LIMIT: Final = 20_000
 """Jobs handed to the journal and not yet on disk, before reading pauses."""
@@ -111,6 +114,7 @@ class Server:
                 state_dir / "journal.sqlite3",
                 retention_s=settings.retention_s,
                 retention_jobs=settings.retention_jobs,
+                lease_s=settings.lease_s,
                 notify=lambda: self._loop.call_soon_threadsafe(self._ring),
             )
         except sqlite3.OperationalError as exc:
@@ -120,6 +124,7 @@ class Server:
             ) from exc
         stack.callback(self._close_journal)
         self._core = self._new_core()
+        self._holding_back = bool(self._journal.recovered.awaited)
         self._binding = stack.enter_context(bind_all(settings, keys))
         self._guard = self._binding.guard
         context = self._binding.context
@@ -145,24 +150,26 @@ class Server:
             act.LookUp: self._journal.put,
             act.Say: self._say,
             act.Send: self._send,
-            act.OpenLane: self._open_lane,
-            act.CloseLane: lambda action: self._lanes.close(action.incarnation),
+            act.OpenLane: self._enrol,
+            act.CloseLane: self._close_lane,
         }
 
     def _new_core(self) -> Core:
         recovered = self._journal.recovered
         now_s = time.monotonic()
-        wait_s = self._settings.lease_s if recovered.waiting and not recovered.clean else 0
         if recovered.waiting:
             log.info(
-                "%d unfinished jobs recovered; dispatch begins in %g s", recovered.waiting, wait_s
+                "%d unfinished jobs recovered; they wait for %d workers to come back, at most %g s",
+                recovered.waiting,
+                len(recovered.awaited),
+                max((until_s - now_s for until_s in recovered.awaited.values()), default=0),
             )
         return Core(
             policy=Policy.of(self._settings),
             epoch=f"{recovered.life}-{secrets.token_hex(4)}",
             wall_offset_s=time.time() - now_s,
             waiting_on_disk=recovered.waiting,
-            hold_until_s=now_s + wait_s,
+            awaited=recovered.awaited,
             doubtful=not recovered.clean,
         )
 
@@ -347,16 +354,39 @@ class Server:
             self._binding.events.send(frame, zmq.NOBLOCK)
         self._spoken.clear()
 
-    def _open_lane(self, action: act.OpenLane) -> None:
-        hello = action.hello
+    def _enrol(self, action: act.OpenLane) -> None:
+        """Open the lane once the journal knows the worker: from then on it may get jobs."""
+        hello, life = action.hello, self._journal.recovered.life
+        ask = partial(roll.enrol, incarnation=hello.incarnation, life=life, former=hello.former)
+        self._journal.put(Question(ask, lambda _: self._open_lane(hello)))
+
+    def _open_lane(self, hello: reports.Hello) -> None:
+        if hello.incarnation not in self._core.fleet.workers:
+            return  # it has left in the meantime
         answer: act.LaneOpened | act.LaneRefused
         try:
             answer = act.LaneOpened(hello.incarnation, self._lanes.open(hello.incarnation))
             log.info("worker %d on %s joins with %d slots", hello.pid, hello.host, hello.slots)
         except NoLaneError as exc:
             answer = act.LaneRefused(hello.incarnation, str(exc))
+            self._strike(hello.incarnation)
             log.warning("worker %d on %s gets no lane: %s", hello.pid, hello.host, exc)
         self._handle_own(answer, time.monotonic())
+
+    def _close_lane(self, action: act.CloseLane) -> None:
+        self._lanes.close(action.incarnation)
+        self._strike(action.incarnation)
+
+    def _strike(self, incarnation: str) -> None:
+        ask = partial(roll.strike, incarnation=incarnation)
+        self._journal.put(Question(ask, lambda _: None))
+
+    def _end_hold(self, now_s: float) -> None:
+        """Forget the workers of former lives as soon as none of them is waited for."""
+        if self._holding_back and self._core.hold.over(now_s):
+            self._holding_back = False
+            ask = partial(roll.strike_former, life=self._journal.recovered.life)
+            self._journal.put(Question(ask, lambda _: None))
 
     # --- time
 
@@ -366,7 +396,9 @@ class Server:
             if self._binding.has_listener(events.STATS_TOPIC):
                 self._say(act.Say(events.STATS_TOPIC, self._stats()))
             self._send_out()
-            await asyncio.sleep(self._settings.beat_s)
+            beat_s = self._settings.beat_s
+            # Workers of the former life learn of this one by its beat, and jobs wait for them.
+            await asyncio.sleep(min(beat_s, HOLDING_BEAT_S) if self._holding_back else beat_s)
 
     def _beat(self) -> None:
         self._said_full = self._full
@@ -384,7 +416,9 @@ class Server:
                 self._running = False
                 self._fatal = KeyRevoked(f"the key {revoked} is revoked and was in use")
                 raise self._fatal
-            self._handle_own(act.Tick(), time.monotonic())
+            now_s = time.monotonic()
+            self._end_hold(now_s)
+            self._handle_own(act.Tick(), now_s)
             self._turn()
 
     # --- people

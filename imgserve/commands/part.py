@@ -15,8 +15,9 @@ from imgserve.commands import processes
 
 FIRST_DELAY_S: Final = 1.0
 LONGEST_DELAY_S: Final = 30.0
-HEALTHY_AFTER_S: Final = 60.0
-"""A part that lived this long was well: its next restart is at once again."""
+HEALTHY_AFTER_S: Final = 3.0
+"""A part that lived this long had started well: its next restart is at once again. A start every so
+often is bearable, and a broker that something kills now and then must not stay away longer."""
 
 _log = logging.getLogger(__name__)
 

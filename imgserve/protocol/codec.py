@@ -122,15 +122,20 @@ def _reader(kind: type) -> Callable[[Any], tuple[Any, ...]]:
     read = attrgetter(*names)
     if len(names) == 1:
         return lambda message: (read(message),)
-    if fields[-1].metadata != checks.LATER:
+    # They stand at the end; the last comes first here.
+    defaults = [field.default for field in reversed(fields) if field.metadata == checks.LATER]
+    if not defaults:
         return read
-    default = fields[-1].default
 
-    def read_without_default(message: Any) -> tuple[Any, ...]:
+    def read_without_defaults(message: Any) -> tuple[Any, ...]:
         values: tuple[Any, ...] = read(message)
-        return values if values[-1] != default else values[:-1]
+        for default in defaults:
+            if values[-1] != default:
+                break
+            values = values[:-1]
+        return values
 
-    return read_without_default
+    return read_without_defaults
 
 
 def _open(frame: bytes) -> tuple[object, object, tuple[Any, ...]]:

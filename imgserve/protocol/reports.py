@@ -26,6 +26,7 @@ class Hello:
         slots: how many jobs it takes at once: its credit.
         pixel_pids: its pixel processes.
         tags: what it offers jobs that ask for it.
+        former: incarnations that this process was before, and of which nothing runs any more.
     """
 
     KIND: ClassVar = "hello"
@@ -36,6 +37,7 @@ class Hello:
     version: str
     pixel_pids: tuple[int, ...]
     tags: tuple[str, ...] = field(default=(), metadata=checks.LATER)
+    former: tuple[str, ...] = field(default=(), metadata=checks.LATER)
 
     def __post_init__(self) -> None:
         checks.identifier("incarnation", self.incarnation)
@@ -45,6 +47,7 @@ class Hello:
         checks.text("version", self.version, 64)
         checks.integers("pixel_pids", self.pixel_pids)
         checks.tags("tags", self.tags)
+        checks.tags("former", self.former)
 
 
 @dataclass(slots=True)

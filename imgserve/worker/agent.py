@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import uuid
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,8 @@ WATCH_S: Final = 0.25
 
 FIRST_WAIT_S: Final = 0.1
 LAST_WAIT_S: Final = 2.0
+FORMER_LIMIT: Final = 16
+"""Earlier incarnations that a hello names: the lease of those before is long over."""
 WAITING_LOG_S: Final = 30.0
 
 
@@ -133,6 +136,7 @@ class Agent:
         self._fence = fence
         self._key: PeerKey | None = None
         self._session: Session | None = None
+        self._former: deque[str] = deque(maxlen=FORMER_LIMIT)
         self._wait_s = FIRST_WAIT_S
 
     async def run(self) -> int:
@@ -177,6 +181,8 @@ class Agent:
                 ending = await session.run(link, moved=lambda: self._moved(connection))
         finally:
             self._ended += session.ended
+            if session.settled:
+                self._former.append(session.incarnation)
             self._session = None
         if session.welcomed:
             self._wait_s = FIRST_WAIT_S
@@ -193,6 +199,7 @@ class Agent:
             version=imgserve.__version__,
             pixel_pids=tuple(self._tools.pixels.pids),
             tags=self._settings.tags,
+            former=tuple(self._former),
         )
 
     async def _find_broker(self) -> Connection | None:

@@ -78,6 +78,8 @@ class Session:
         tools: for the attempts.
         drain_timeout_s: how long running jobs may go on when asked to end.
         fence: holds uploads back once the lease is over.
+
+    `settled` says, after `run`, that nothing of it runs any more.
     """
 
     def __init__(self, hello: Hello, tools: Tools, *, drain_timeout_s: float, fence: Fence) -> None:
@@ -92,6 +94,7 @@ class Session:
         self._given_back: set[str] = set()
         self._last_word = ""
         self.ended = 0
+        self.settled = True
         self._lease: Lease | None = None
         self._epoch = ""
         self._beat_s = self._next_beat_s = 0.0
@@ -362,8 +365,9 @@ class Session:
             held.attempt.abandon()
         tasks = [held.task for held in self._held.values() if held.task is not None]
         self._held.clear()
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=ABORT_WAIT_S)
+        late: set[asyncio.Task[None]] = set()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=ABORT_WAIT_S)
         if late:
+            self.settled = False
             log.error("%d abandoned jobs did not end in %g s", len(late), ABORT_WAIT_S)

@@ -179,11 +179,11 @@ class Peer:
         until(answered, DEADLINE_S)
         return answers
 
-    def join(self, slots: int = 1) -> str:
-        """Join as a worker; return the incarnation."""
+    def join(self, slots: int = 1, former: tuple[str, ...] = ()) -> str:
+        """Join as a worker that was `former` before; return the incarnation."""
         incarnation = f"w-{uuid.uuid4().hex[:8]}"
         self.events.subscribe(topic_prefix(incarnation))
-        hello = Hello(incarnation, "host", 1, slots, "1", ())
+        hello = Hello(incarnation, "host", 1, slots, "1", (), (), former)
         deadline_s = time.monotonic() + DEADLINE_S
         welcomes: list[EventsMessage] = []
         while not welcomes:

@@ -72,7 +72,11 @@ class Bench:
     """Drives a core: every method is one thing that happens, answered by what the core does."""
 
     def __init__(
-        self, *, rows: dict[str, Row] | None = None, hold_until_s: float = 0, **policy: float
+        self,
+        *,
+        rows: dict[str, Row] | None = None,
+        awaited: dict[str, float] | None = None,
+        **policy: float,
     ) -> None:
         self.journal = JournalModel(dict(rows or {}))
         waiting = sum(row.state == "queued" for row in self.journal.rows.values())
@@ -80,7 +84,7 @@ class Bench:
             policy=Policy(**policy),  # type: ignore[arg-type]
             epoch=EPOCH,
             waiting_on_disk=waiting,
-            hold_until_s=hold_until_s,
+            awaited=awaited,
         )
         self.now_s = 100.0
         self.said: list[tuple[str, object]] = []
@@ -142,9 +146,9 @@ class Bench:
         if commit:
             self.commit()
 
-    def join(self, name: str, *, slots: int = 1) -> None:
+    def join(self, name: str, *, slots: int = 1, former: tuple[str, ...] = ()) -> None:
         """Let a worker say hello and beat once."""
-        self.feed(reports.Hello(name, "host", 1, slots, "1", ()))
+        self.feed(reports.Hello(name, "host", 1, slots, "1", (), (), former))
         self.beat(name)
 
     def beat(self, name: str, running: tuple[tuple[str, int], ...] = ()) -> int:

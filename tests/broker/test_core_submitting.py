@@ -278,7 +278,7 @@ def test_a_recovered_job_that_is_cancelled_ends_when_its_former_worker_has_stopp
     first = Bench()
     first.join("w1")
     first.submit("a")
-    second = Bench(rows=first.journal.rows, hold_until_s=105)
+    second = Bench(rows=first.journal.rows, awaited={"w1": 105})
     if in_memory:
         second.submit("a", topic="other")
         assert "a" in second.core.jobs

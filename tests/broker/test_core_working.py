@@ -245,7 +245,7 @@ def test_a_bye_gives_the_jobs_to_others_at_once():
 def test_recovered_jobs_wait_until_the_former_life_is_over():
     """Its workers stop by their own leases before their jobs go to others."""
     first = running()
-    bench = Bench(rows=first.journal.rows, hold_until_s=105)
+    bench = Bench(rows=first.journal.rows, awaited={"w1": 105})
     bench.join("w2")
     bench.commit()
     bench.tick(4.9)
@@ -253,6 +253,35 @@ def test_recovered_jobs_wait_until_the_former_life_is_over():
     assert bench.orders("w2") == []
     bench.beat("w2")
     bench.tick(0.2)
+    bench.commit()
+    assert bench.orders("w2") == [("a", 1)]
+
+
+def test_recovered_jobs_wait_for_all_workers_of_the_former_life_and_no_longer():
+    """Each that comes back says that nothing of its former lives runs any more."""
+    bench = Bench(rows=running().journal.rows, awaited={"w1": 105, "w2": 105})
+    bench.join("w1-again", former=("w0", "w1"))
+    bench.commit()
+    assert bench.orders("w1-again") == []
+    bench.join("w2-again", former=("w2",))
+    bench.commit()
+    assert bench.orders("w1-again") + bench.orders("w2-again") == [("a", 1)]
+
+
+def test_a_worker_that_is_new_settles_nobody_else():
+    """Only a process can say of itself that it has stopped."""
+    bench = Bench(rows=running().journal.rows, awaited={"w1": 105})
+    bench.join("w9")
+    bench.commit()
+    assert bench.orders("w9") == []
+
+
+def test_recovered_jobs_do_not_wait_for_a_worker_that_has_left():
+    """A worker that drained while its broker was down says bye to the next."""
+    bench = Bench(rows=running().journal.rows, awaited={"w1": 105})
+    bench.join("w2")
+    bench.feed(reports.Bye("w1", "drained"))
+    bench.beat("w2")
     bench.commit()
     assert bench.orders("w2") == [("a", 1)]
 

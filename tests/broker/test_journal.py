@@ -36,7 +36,7 @@ class Desk:
     def __init__(self, path: Path, **limits: float) -> None:
         self.news = threading.Event()
         self.events: list[object] = []
-        fields = {"retention_s": 86_400, "retention_jobs": 1_000_000} | limits
+        fields = {"retention_s": 86_400, "retention_jobs": 1_000_000, "lease_s": 5} | limits
         self.journal = Journal(path, notify=self.news.set, **fields)  # type: ignore[arg-type]
 
     def put(self, *actions: act.Action | Question) -> None:

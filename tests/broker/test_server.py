@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import msgpack
@@ -18,7 +20,7 @@ from imgserve.protocol.codec import FRAME_LIMIT_BYTES, LANE, PROTOCOL_VERSION
 from imgserve.protocol.events import BrokerBeat, DeadLetters, Refused, TurnedAway
 from imgserve.protocol.jobs import Cancel, Dead
 from imgserve.protocol.lane import Ack, Job
-from imgserve.protocol.reports import Done, Failed
+from imgserve.protocol.reports import Bye, Done, Failed
 from tests.broker.broker_process import DEADLINE_S, BrokerProcess, Peer
 from tests.support.until import until
 
@@ -330,3 +332,55 @@ def test_cancel_reaches_a_queued_job(peer):
     peer.submit("a")
     peer.say(Cancel("a", peer.topic))
     peer.wait_state("a", "cancelled")
+
+
+# --- the roll of workers
+
+
+def test_recovered_jobs_go_out_as_soon_as_the_workers_are_back(tmp_path):
+    """The lease is longer than this test waits; a second kill in between changes nothing."""
+    with BrokerProcess(tmp_path, lease_s=600) as broker, Peer(broker.connection) as peer:
+        first = peer.join()
+        peer.submit("a")
+        assert peer.take(Job).job_id == "a"
+    with BrokerProcess(tmp_path, lease_s=600) as broker, Peer(broker.connection) as peer:
+        second = peer.join(former=(first,))
+        assert peer.take(Job).job_id == "a"
+    with BrokerProcess(tmp_path, lease_s=600) as broker, Peer(broker.connection) as peer:
+        peer.join(former=(first, second))
+        assert peer.take(Job).job_id == "a"
+
+
+def test_a_worker_that_does_not_come_back_is_waited_for_once(tmp_path):
+    """Its lease counts from the first broker after its own, however often that one dies."""
+    with BrokerProcess(tmp_path, lease_s=3) as broker, Peer(broker.connection) as peer:
+        peer.join()
+        peer.submit("a")
+        peer.take(Job)
+    awaited = set()
+    for _ in range(3):
+        with BrokerProcess(tmp_path, lease_s=3):
+            awaited |= set(_roll(tmp_path))
+    assert len(awaited) == 1
+    with BrokerProcess(tmp_path, lease_s=3) as broker, Peer(broker.connection) as peer:
+        worker = peer.join()
+        until(lambda: peer.beat(worker) or [each for each, _ in _roll(tmp_path)] == [worker])
+        assert peer.take(Job).job_id == "a"
+
+
+def test_a_worker_that_left_is_waited_for_by_nobody(tmp_path):
+    """Its row goes with it."""
+    with BrokerProcess(tmp_path, lease_s=600) as broker, Peer(broker.connection) as peer:
+        worker = peer.join()
+        peer.submit("a")
+        peer.take(Job)
+        peer.report(Bye(worker, "drained"))
+        until(lambda: _roll(tmp_path) == [])
+    with BrokerProcess(tmp_path, lease_s=600) as broker, Peer(broker.connection) as peer:
+        peer.join()
+        assert peer.take(Job).job_id == "a"
+
+
+def _roll(state: Path) -> list[tuple[str, float | None]]:
+    with closing(sqlite3.connect(state / "journal.sqlite3")) as database:
+        return database.execute("SELECT incarnation, until_s FROM roll").fetchall()

@@ -68,6 +68,7 @@ class World:
         self.network: list[tuple[str, reports.ReportsMessage]] = []
         self.unheard: tuple[object, ...] = ()
         self.left = trouble
+        self.roll: frozenset[str] = frozenset()
         self.priorities: dict[str, int] = {}
         self.queued: set[str] = set()
         self.accepted: set[str] = set()
@@ -122,7 +123,8 @@ class World:
             line.on_disk,
             line.loading,
             line._overtaken,
-            round(max(core._hold_until_s - now_s, 0), 3),
+            tuple((name, round(s - now_s, 3)) for name, s in sorted(core.hold.awaited.items())),
+            tuple(sorted(self.roll)),
             tuple(core._asking._cancelled_early),
             tuple(
                 (name, round(now_s - each.heard_s, 3), each.lively, tuple(sorted(each.held)))
@@ -247,7 +249,7 @@ class World:
             policy=POLICY,
             epoch=f"e{self.life}",
             waiting_on_disk=sum(row.state == "queued" for row in rows),
-            hold_until_s=self.now_s + LEASE_S,
+            awaited=dict.fromkeys(self.roll, self.now_s + LEASE_S),
         )
         self._shared.discard("core")
 
@@ -269,9 +271,10 @@ class World:
     def join(self, name: str) -> None:
         """A worker says hello, is welcomed and beats; the beat arrives."""
         worker = self._own(name)
+        former = (worker.incarnation,) if worker.alive else ()
         worker.rejoin(self.core.epoch, LEASE_S, self.now_s)
         slots = self.slots[name]
-        self._feed(reports.Hello(worker.incarnation, name, 1, slots, "1", ()))
+        self._feed(reports.Hello(worker.incarnation, name, 1, slots, "1", (), (), former))
         self._feed(worker.beat(self.now_s))
 
     def read_lane(self, name: str) -> None:
@@ -352,8 +355,11 @@ class World:
         elif isinstance(action, act.Send):
             self._send(action.incarnation, action.message)
         elif isinstance(action, act.OpenLane):
+            self.roll = self.roll - {*action.hello.former} | {action.hello.incarnation}
             self._feed(act.LaneOpened(action.hello.incarnation, "tcp://lane"))
-        elif not isinstance(action, act.CloseLane):
+        elif isinstance(action, act.CloseLane):
+            self.roll = self.roll - {action.incarnation}
+        else:
             self._own_journal().pending.append(action)
 
     def _send(self, incarnation: str, message: lane.LaneMessage) -> None:
@@ -493,7 +499,7 @@ def describe(message: reports.ReportsMessage) -> str:
 
 def clone_core(core: Core) -> Core:
     """Copy a core; its handlers belong to it, so a new one gets the old one's state."""
-    twin = Core(policy=core.policy, epoch=core.epoch, hold_until_s=core._hold_until_s)
+    twin = Core(policy=core.policy, epoch=core.epoch, awaited=core.hold.awaited)
     copies = {id(job): _copy_job(job) for job in (*core.jobs.values(), *core.storing.values())}
     twin.jobs.update((key, copies[id(job)]) for key, job in core.jobs.items())
     twin.storing.update((key, copies[id(job)]) for key, job in core.storing.items())

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +82,24 @@ def test_killed_part_is_back_and_no_job_is_lost(
     eventually(ready(service), "the service is ready", timeout_s=30)
     _, request = batch(web, f"{name}-after")[0]
     assert service.submit(request)["state"] == "done"
+
+
+def test_a_killed_broker_does_not_wait_for_a_lease(tmp_path: Path, web: HttpServer, name: str):
+    """Its workers come back and say that nothing runs: the lease is longer than this may take."""
+    with Service(tmp_path, "--processes", "1", "--lease-s", "600", "--beat-s", "0.4") as service:
+
+        def submit_all(client: Client) -> list[Outcome]:
+            outcomes: list[Outcome] = []
+            for outcome in client.map(batch(web, name), window=WINDOW):
+                outcomes.append(outcome)
+                if len(outcomes) == KILL_AFTER:
+                    service.note_processes()
+                    os.kill(service.record["parts"]["broker"][0], signal.SIGKILL)
+            return outcomes
+
+        with ThreadPoolExecutor(1) as thread, Client(service.connection) as client:
+            outcomes = thread.submit(submit_all, client).result(BATCH_TIMEOUT_S)
+    assert [str(outcome.state) for outcome in outcomes] == ["done"] * JOBS
 
 
 def ready(service: Service) -> Callable[[], bool]:

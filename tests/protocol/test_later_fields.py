@@ -28,6 +28,7 @@ def test_a_value_is_sent_and_read():
     for codec, message in (
         (JOBS, Submit("j", "me", 0, b"{}", "zone-a")),
         (REPORTS, Hello("i", "h", 1, 2, "1", (), ("a", "b"))),
+        (REPORTS, Hello("i", "h", 1, 2, "1", (), (), ("before",))),
         (REPORTS, done(("image_not_drawn", "it is outside"))),
     ):
         assert codec.decode(codec.encode(message)) == message
