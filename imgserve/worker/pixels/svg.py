@@ -6,24 +6,29 @@ import codecs
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from xml.parsers import expat
 
 from imgserve.errors import SourceOfOtherKind, SvgInvalid
 from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind
+from imgserve.worker.pixels.css_cascade import resolve_styles
 from imgserve.worker.pixels.head import read_head
 from imgserve.worker.pixels.settings import PixelSettings
+from imgserve.worker.pixels.svg_limits import tell_limits
 from imgserve.worker.pixels.svg_references import Budget, clean_references
-from imgserve.worker.pixels.svg_size import set_size
+from imgserve.worker.pixels.svg_size import set_size, size_symbols
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 XLINK_NAMESPACE = "http://www.w3.org/1999/xlink"
 # An SVG in an SVG in an SVG; renderers recurse into each.
 NESTING_LIMIT = 3
+# What media queries of such an SVG are held against; how large it is drawn is not known.
+NESTED_SIZE_PX = (300, 150)
 
 # Drawing programs keep namespaces in entities, a few dozen of some 50 characters. Larger values
 # would let a small file grow: every use costs three bytes and gives all of the value.
 ENTITIES_LIMIT = 100
-ENTITY = re.compile(r"""<!ENTITY\s+([\w.:-]{1,100})\s+("[^"&%<]{0,256}"|'[^'&%<]{0,256}')\s*>""")
+ENTITY_LIMIT_CHARS = 256
 
 DECLARED_ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 # By Python's names; others are not text encodings, or not ones of real files.
@@ -86,6 +91,11 @@ def clean_svg(
         budget.has_text = budget.has_text or inner.has_text
         return inner.text
 
+    if size_px is not None or budget.nesting:
+        # Before what is unsafe is taken out: nothing that the styles are made of can lead outside.
+        resolve_styles(root, size_px or NESTED_SIZE_PX, found)
+        size_symbols(root)
+        tell_limits(root, found)
     has_text = clean_references(root, budget, clean_nested, found)
     if size_px is not None:
         set_size(root, *size_px)
@@ -141,6 +151,8 @@ def decode(data: bytes) -> str:
     else:
         declared = DECLARED_ENCODING.match(data)
         name = declared[1].decode("ascii") if declared else "utf-8"
+        if name.lower().startswith(("utf-16", "ucs-2", "iso-10646-ucs-2", "utf-32")):
+            name = "utf-8"  # the declaration could not be read in any of these
     try:
         known = codecs.lookup(name).name
         if known != WITH_MARK and known not in ENCODINGS:
@@ -149,20 +161,73 @@ def decode(data: bytes) -> str:
     except (LookupError, OSError) as exc:  # OSError: one that was not loaded before the lock
         raise SvgInvalid(f"the SVG's encoding is {name}, which is not supported") from exc
     except UnicodeError as exc:
+        if known != "utf-8" and (text := _as_utf_8(data)) is not None:
+            return text  # as browsers: the bytes say otherwise than the declaration
         raise SvgInvalid(f"the SVG is not encoded in {name}, as it says") from exc
 
 
+def _as_utf_8(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8")
+    except UnicodeError:
+        return None
+
+
 def require_plain_entities(text: str, growth_limit: int) -> None:
-    """Allow entities that stand for a short plain text and are not used to grow, and no others."""
-    declared = text.count("<!ENTITY")
-    if not declared:
+    """Allow entities that stand for a short plain text and are not used to grow, and no others.
+
+    The parser itself says what is declared: the same characters in a comment declare nothing.
+    """
+    if "<!ENTITY" not in text:
         return
-    plain = ENTITY.findall(text) if declared <= ENTITIES_LIMIT else []
-    growth = sum(text.count(f"&{name};") * len(value) for name, value in plain)
-    if declared != len(plain) or growth > growth_limit:
+    declared = declared_entities(text)
+    plain = len(declared) <= ENTITIES_LIMIT and all(map(_is_plain, declared))
+    growth = sum(text.count(f"&{name};") * len(value or "") for name, value in declared)
+    if not plain or growth > growth_limit:
         raise SvgInvalid(
             f"the SVG declares entities other than up to {ENTITIES_LIMIT} short plain texts"
         )
+
+
+def declared_entities(text: str) -> list[tuple[str, str | None]]:
+    """Give the entities of a document, their character references resolved.
+
+    A parameter entity has an empty name, an external one no value. Reading ends with the first
+    element, or with more entities than are allowed.
+    """
+    found: list[tuple[str, str | None]] = []
+    parser = expat.ParserCreate()
+
+    def declare(name: str, is_parameter: int, value: str | None, *_external: str | None) -> None:
+        found.append(("" if is_parameter else name, value))
+        if len(found) > ENTITIES_LIMIT:
+            raise _RootReached
+
+    def begin(_name: str, _attributes: object) -> None:
+        raise _RootReached
+
+    parser.EntityDeclHandler = declare
+    parser.StartElementHandler = begin
+    try:
+        parser.Parse(text, True)
+    except (_RootReached, expat.ExpatError):
+        pass  # what is not well-formed is for the parser of the document to refuse
+    return found
+
+
+class _RootReached(Exception):
+    """Raised to stop reading where no entity can follow."""
+
+
+def _is_plain(entity: tuple[str, str | None]) -> bool:
+    name, value = entity
+    # A reference in the value would be resolved at each use.
+    return (
+        bool(name)
+        and value is not None
+        and len(value) <= ENTITY_LIMIT_CHARS
+        and not (set(value) & set("&%<"))
+    )
 
 
 def require_shallow(root: ET.Element, limit: int) -> None:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
+import io
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-import tinycss2
+from PIL import Image
 
-from imgserve.errors import SourceTooManyPixels, SourceUnreadable, SvgInvalid
+from imgserve.errors import SourceTooManyPixels, SourceUnreadable
 from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
+from imgserve.worker.pixels.css import clean_sheet, may_hold_url, without_outside_urls
 from imgserve.worker.pixels.head import ImageHead, read_head
 from imgserve.worker.pixels.jpeg import count_scans
 
 PICTURE_ELEMENTS = frozenset({"image", "feImage"})
+SHOWN_BY_BROWSERS = ("WEBP", "AVIF", "BMP", "ICO")
 REFERENCES = frozenset({"href", "src", "base"})  # base: xml:base would redirect all others
-
-# An outside url() becomes a reference to a fragment that is not there: one linear pass, where
-# finding its end could be made quadratic.
-OUTSIDE_URL = re.compile(r"""(url\(\s*["']?)\s*(?![#\s"'])""", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -76,46 +74,17 @@ def clean_references(
             elif kept is not value:
                 element.attrib[key] = kept
         if name == "style" and element.text:
-            element.text = clean_css(element.text)
+            element.text = clean_sheet(element.text)
         elif name == "text" and not has_text:
             has_text = bool("".join(element.itertext()).strip())
     return has_text
-
-
-def clean_css(text: str) -> str:
-    """Take imports and outside references out of a style.
-
-    Raises:
-        SvgInvalid: its blocks are nested deeper than any style's.
-    """
-    return OUTSIDE_URL.sub(r"\1#", _without_imports(text) if "@" in text else text)
-
-
-def _without_imports(text: str) -> str:
-    """Leave out each @import up to its own semicolon, by CSS's tokens.
-
-    A semicolon in its string or url() does not end it, and in a comment it is no rule at all; every
-    rule that follows is kept (CSS Syntax 3, 5.4.2).
-    """
-    kept = []
-    in_import = False
-    for node in tinycss2.parse_component_value_list(text):
-        in_import |= node.type == "at-keyword" and node.lower_value == "import"
-        if not in_import:
-            kept.append(node)
-        elif node == ";" or node.type == "{} block":
-            in_import = False
-    try:
-        return str(tinycss2.serialize(kept))
-    except RecursionError as exc:
-        raise SvgInvalid("the SVG's style is nested too deeply") from exc
 
 
 def _clean_attribute(
     element: str, name: str, value: str, budget: Budget, clean_nested: CleanNested
 ) -> str | None:
     if name not in REFERENCES:
-        return clean_css(value) if "(" in value else value
+        return without_outside_urls(value) if may_hold_url(value) else value
     address = value.strip()
     if address.startswith("#") and name == "href":
         return value
@@ -140,10 +109,12 @@ def clean_data_url(address: str, budget: Budget, clean_nested: CleanNested) -> s
     try:
         data = decode_data_url(address)
         head = read_head(data, complete=True)
-    except (ValueError, SourceUnreadable):
+    except ValueError:
         return None
+    except SourceUnreadable:
+        return _reencoded(data, budget)
     if head is None:
-        return None
+        return _reencoded(data, budget)
     if head.kind is ImageKind.SVG:
         nested = clean_nested(data)
         if nested is None:
@@ -151,6 +122,18 @@ def clean_data_url(address: str, budget: Budget, clean_nested: CleanNested) -> s
         return _data_url("svg+xml", nested.encode())
     budget.charge(head.pixels, _costly_scans(data, head))
     return _data_url(head.kind.value, data)
+
+
+def _reencoded(data: bytes, budget: Budget) -> str | None:
+    """Make a PNG of a picture that browsers show and renderers do not know; None: it is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=SHOWN_BY_BROWSERS) as picture:
+            budget.charge(picture.width * picture.height, 0)
+            png = io.BytesIO()
+            picture.convert("RGBA").save(png, "PNG", compress_level=1)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
+    return _data_url("png", png.getvalue())
 
 
 def _costly_scans(data: bytes, head: ImageHead) -> int:

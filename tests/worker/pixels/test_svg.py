@@ -75,7 +75,7 @@ def test_inside_references_stay():
         "<style>rect { fill: url('#c') }</style>"
     )
     text = cleaned(images.svg(body))
-    for part in ('href="#a"', "url(#b)", "rotate(9)", picture, "url('#c')"):
+    for part in ('href="#a"', "url(#b)", "rotate(9)", picture, "url(#c)"):
         assert part in text
 
 
@@ -177,11 +177,11 @@ def test_entities_cannot_outgrow_the_byte_limit():
     """An entity used so often that the text would be longer than a file may be is refused."""
     text = f'<!DOCTYPE svg [<!ENTITY a "{"a" * 200}">]>' + f"<svg>{'&a;' * 100}</svg>"
     assert (
-        clean_svg(text.encode(), PixelSettings(processes=1, svg_limit_bytes=20_200)).has_text
+        clean_svg(text.encode(), PixelSettings(processes=1, svg_limit_bytes=20_000)).has_text
         is False
     )
     with pytest.raises(SvgInvalid, match="entities"):
-        cleaned(text.encode(), PixelSettings(processes=1, svg_limit_bytes=20_199))
+        cleaned(text.encode(), PixelSettings(processes=1, svg_limit_bytes=19_999))
 
 
 def test_plain_entities_and_doctypes_are_read():
