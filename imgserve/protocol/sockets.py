@@ -74,6 +74,15 @@ def secure_peer(socket: zmq.Socket[bytes], key: PeerKey | None) -> None:
     socket.setsockopt(zmq.CURVE_SERVERKEY, key.server.encode())
 
 
+def refusals(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Return a socket that gets a message each time the peer refuses this one's key.
+
+    libzmq does not connect again after it, and says nothing elsewhere. It is asked for before the
+    socket is connected, and ends with `disable_monitor` of the socket.
+    """
+    return socket.get_monitor_socket(zmq.Event.HANDSHAKE_FAILED_AUTH)
+
+
 def secure_server(socket: zmq.Socket[bytes], key: ServerKey | None, domain: Domain) -> None:
     """Make a socket admit only whom the ZAP handler permits, before it is bound.
 

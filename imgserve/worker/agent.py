@@ -58,6 +58,8 @@ WATCH_S: Final = 0.25
 
 FIRST_WAIT_S: Final = 0.1
 LAST_WAIT_S: Final = 2.0
+REFUSED_LIMIT_S: Final = 2.0
+"""A key that is still refused after this is not permitted: the broker reads them every second."""
 FORMER_LIMIT: Final = 16
 """Earlier incarnations that a hello names: the lease of those before is long over."""
 WAITING_LOG_S: Final = 30.0
@@ -136,6 +138,7 @@ class Agent:
         self._fence = fence
         self._key: PeerKey | None = None
         self._session: Session | None = None
+        self._refused_since_s = float("inf")
         self._former: deque[str] = deque(maxlen=FORMER_LIMIT)
         self._wait_s = FIRST_WAIT_S
 
@@ -146,7 +149,7 @@ class Agent:
         try:
             while (connection := await self._find_broker()) is not None:
                 ending = await self._live_once(context, connection)
-                if ending is Ending.TURNED_AWAY:
+                if ending is Ending.TURNED_AWAY or self._refused_for_good(ending):
                     return EXIT_TURNED_AWAY
                 if ending is Ending.DRAINED:
                     break
@@ -158,6 +161,21 @@ class Agent:
         finally:
             watcher.cancel()
             context.term()
+
+    def _refused_for_good(self, ending: Ending) -> bool:
+        """Tell whether the broker goes on refusing the key, and say so."""
+        if ending is not Ending.REFUSED:
+            self._refused_since_s = float("inf")
+            return False
+        now_s = self._tools.clock()
+        self._refused_since_s = min(self._refused_since_s, now_s)
+        if now_s - self._refused_since_s < REFUSED_LIMIT_S:
+            return False
+        log.error(
+            "the broker refuses the key of this worker: it was revoked, or was never permitted; "
+            "`imgserve keys` on the broker's machine lists the permitted ones and makes others"
+        )
+        return True
 
     async def _live_once(
         self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection
@@ -174,6 +192,7 @@ class Agent:
             session.incarnation,
             on_event=session.on_event,
             on_lane=session.on_lane,
+            on_refused=session.on_refused,
             key=self._key,
         )
         try:
@@ -186,7 +205,7 @@ class Agent:
             self._session = None
         if session.welcomed:
             self._wait_s = FIRST_WAIT_S
-        if ending is Ending.LOST:
+        if ending in {Ending.LOST, Ending.REFUSED}:
             await self._pause()
         return ending
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from imgserve.protocol.events import BEAT_TOPIC, EventsMessage
 from imgserve.protocol.keys import PeerKey
 from imgserve.protocol.lane import LaneMessage
 from imgserve.protocol.reports import ReportsMessage
-from imgserve.protocol.sockets import new_socket, readable, receive, secure_peer
+from imgserve.protocol.sockets import new_socket, readable, receive, refusals, secure_peer
 from imgserve.worker.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Link:
         incarnation: the topic to listen on.
         key: the worker's own, where the broker asks for keys.
         on_event, on_lane: called on the event loop, in the order of arrival.
+        on_refused: called on the event loop when the broker refuses the key.
     """
 
     def __init__(  # noqa: PLR0913 (its peer, its key and its two hearers)
@@ -55,6 +57,7 @@ class Link:
         *,
         on_event: Callable[[EventsMessage], None],
         on_lane: Callable[[LaneMessage], None],
+        on_refused: Callable[[], None],
         key: PeerKey | None = None,
     ) -> None:
         self._context = context
@@ -63,12 +66,14 @@ class Link:
         self._incarnation = incarnation
         self._on_event = on_event
         self._on_lane = on_lane
+        self._on_refused = on_refused
         self._bad_frames = Seldom(10.0)
         self._exits = ExitStack()
         self._reports: zmq.Socket[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._reports = self._open(zmq.PUSH)
+        self._watch_refusals(self._reports)
         self._reports.connect(self._connection.reports)
         events = self._open(zmq.SUB)
         for topic in (self._incarnation, BEAT_TOPIC):
@@ -113,13 +118,26 @@ class Link:
         secure_peer(socket, self._key)
         return socket
 
+    def _watch_refusals(self, socket: zmq.Socket[bytes]) -> None:
+        monitor = refusals(socket)
+        self._exits.callback(socket.disable_monitor)
+        self._read_when_readable(monitor, partial(self._hear_refusals, monitor))
+
+    def _hear_refusals(self, monitor: zmq.Socket[bytes]) -> None:
+        while not monitor.closed and readable(monitor):
+            monitor.recv_multipart(zmq.NOBLOCK)
+            self._on_refused()
+
     def _listen(self, socket: zmq.Socket[bytes], handle: Callable[[bytes], None]) -> None:
+        self._read_when_readable(socket, partial(self._drain, socket, handle))
+
+    def _read_when_readable(self, socket: zmq.Socket[bytes], read: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         descriptor = socket.fileno()
-        loop.add_reader(descriptor, self._drain, socket, handle)
+        loop.add_reader(descriptor, read)
         self._exits.callback(loop.remove_reader, descriptor)
         # The descriptor tells of changes only; what connecting has brought already is read now.
-        loop.call_soon(self._drain, socket, handle)
+        loop.call_soon(read)
 
     def _drain(self, socket: zmq.Socket[bytes], handle: Callable[[bytes], None]) -> None:
         """Read until nothing is left: only then does the descriptor tell of the next message."""

@@ -48,6 +48,7 @@ class Ending(Enum):
     LOST = "lost"  # its jobs are others' now: say hello with a fresh one
     DRAINED = "drained"
     TURNED_AWAY = "turned away"  # for good
+    REFUSED = "refused"  # its key; one that was permitted just now counts within a second
 
 
 class Wire(Protocol):
@@ -172,6 +173,10 @@ class Session:
             self._on_welcome(event)
         elif isinstance(event, TurnedAway) and event.incarnation == self._hello.incarnation:
             self._end(Ending.TURNED_AWAY if event.final else Ending.LOST, event.reason)
+
+    def on_refused(self) -> None:
+        """Take it that the broker refuses the key."""
+        self._end(Ending.REFUSED, "the broker refuses its key")
 
     def on_lane(self, message: LaneMessage) -> None:
         """Take a message from the lane; one of another epoch changes nothing."""

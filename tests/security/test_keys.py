@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from imgserve.protocol.events import JobState
 from imgserve.protocol.jobs import Submit
 from imgserve.protocol.keys import Domain, PeerKey, Role, ServerKey
 from imgserve.protocol.sockets import secure_server
+from imgserve.worker.agent import EXIT_TURNED_AWAY
 from tests.broker.broker_process import DEADLINE_S, BrokerProcess
 from tests.security.keyed import (
     KeyedPeer,
@@ -30,6 +32,7 @@ from tests.security.keyed import (
     tcp,
 )
 from tests.support.until import until
+from tests.support.worker_process import WorkerProcess
 
 # Written down apart from the table that the broker goes by.
 REACHES = {
@@ -184,6 +187,30 @@ def test_a_permitted_key_counts_without_a_restart(tmp_path):
             assert peer.replay("of-a-guest") == {"of-a-guest": "queued"}
         assert broker.process.poll() is None
         assert broker.stop() == 0
+
+
+def test_a_worker_with_a_key_that_nobody_permitted_says_so_and_ends(tmp_path, broker):
+    """It does not wait for a broker that is there and will not have it."""
+    stranger(Role.WORKER, key_of(broker.state, "local-worker")).write(tmp_path / "stranger.key")
+    key = str(tmp_path / "stranger.key")
+    with WorkerProcess(broker.connection_file, tmp_path / "log", key=key) as worker:
+        assert worker.wait() == EXIT_TURNED_AWAY
+        assert "the broker refuses the key of this worker" in worker.log
+
+
+def test_a_worker_whose_key_is_revoked_says_so_and_ends(tmp_path):
+    """Also one that has joined with it."""
+    keys(tmp_path, "init")
+    keys(tmp_path, "new", "worker", "guest")
+    key = str(shutil.copy(tmp_path / "keys" / "guest.key", tmp_path))  # revoking deletes its own
+    with (
+        BrokerProcess(tmp_path) as broker,
+        WorkerProcess(broker.connection_file, tmp_path / "worker", key=key) as worker,
+    ):
+        until(lambda: "welcomed" in worker.log)
+        keys(tmp_path, "revoke", "guest")
+        assert worker.wait() == EXIT_TURNED_AWAY
+        assert "the broker refuses the key of this worker" in worker.log
 
 
 def test_a_broker_that_lost_its_keys_ends(tmp_path):
