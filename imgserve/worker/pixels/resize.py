@@ -15,6 +15,7 @@ from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.geometry import Box, Size, cover_box, stored_box, turned
 from imgserve.worker.pixels.modes import color_to_rgb, resampling_mode
+from imgserve.worker.pixels.png_color import png_color, to_srgb
 from imgserve.worker.pixels.repair import jpeg_endings, jpeg_lacks_its_end
 from imgserve.worker.pixels.settings import Damaged, PixelSettings
 
@@ -103,7 +104,11 @@ def resize_whole(
     image = resample(image, stored_result, box, mode)
     if orientation in TRANSPOSE:
         image = image.transpose(TRANSPOSE[orientation])
-    image, profile = color_to_rgb(image, info.get("icc_profile"))
+    color = png_color(data, warnings) if asked.kind is ImageKind.PNG else None
+    own_profile = None if color and color.instead_of_profile else info.get("icc_profile")
+    image, profile = color_to_rgb(image, own_profile)
+    if color is not None:
+        image = to_srgb(image, color)
     return encode(image, asked.kind, quality=asked.quality, profile=profile)
 
 
