@@ -111,6 +111,9 @@ def _decode_strictly(source: JpegImageFile, data: bytes) -> Image.Image | None:
 
 def _load_rows(source: ImageFile, report: DamageReport) -> None:
     """Load a PNG or a GIF; a pattern that stays in the last row was never written over."""
+    if source.tell():  # a later frame may leave rows as they were
+        source.load()
+        return
     prepare = source.load_prepare
     height_px = source.height
     last = height_px - 1

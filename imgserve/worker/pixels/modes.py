@@ -53,7 +53,7 @@ def first_frame_box(source: Image.Image) -> tuple[int, int, int, int] | None:
 
     Ask before loading: the tiles are gone then.
     """
-    if not isinstance(source, GifImageFile) or not source.tile:
+    if not isinstance(source, GifImageFile) or not source.tile or source.tell():
         return None
     box = source.tile[0].extents
     return None if box in (None, (0, 0, *source.size)) else box

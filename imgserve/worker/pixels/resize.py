@@ -9,6 +9,7 @@ from PIL import Image
 from imgserve.errors import PixelsFailed, SourceTooSmall
 from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
+from imgserve.worker.pixels.animation import is_animation, seek_first_full_frame
 from imgserve.worker.pixels.damage import DamageReport
 from imgserve.worker.pixels.decode import open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
@@ -29,8 +30,6 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A JPEG of several pictures is no animation.
-ANIMATED = frozenset({"GIF", "PNG"})
 PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 # Twice the target leaves the resampler enough to work on, at a quarter of the cost of more.
 SHRINK_GAP = 2
@@ -85,8 +84,9 @@ def resize_whole(
     result = Size(asked.width_px, asked.height_px)
     source = open_source(data, asked.kind, settings)
     orientation = orientation_of(source)
-    if source.format in ANIMATED and getattr(source, "is_animated", False):
-        warnings.add(WarningName.ANIMATION_NOT_KEPT, "the result has the first frame alone")
+    if is_animation(source):
+        warnings.add(WarningName.ANIMATION_NOT_KEPT, "the result has one frame alone")
+        seek_first_full_frame(source)
     shown = turned(Size(*source.size), orientation)
     require_downscaling(shown, result)
     box = stored_box(cover_box(shown, result), shown, orientation)
