@@ -379,6 +379,8 @@ def _check_url(key: str, url: str) -> None:
         _refuse(116, f"{key} names port 0; 1 to 65535 are allowed")
     _check_authority(key, url, parts)
     if parts.scheme in ("ftp", "ftps", "file"):
+        if "#" in url:
+            _refuse(116, f"{key} holds #, which ends a URL's path; write %23 where a name has it")
         decoded = unquote_to_bytes(parts.path)
         if any(byte < 0x20 or byte == 0x7F for byte in decoded):
             _refuse(116, f"{key} holds encoded control characters in its path")

@@ -26,7 +26,7 @@ from imgserve.worker.pixels import Rendered, Text
 from imgserve.worker.source import Source
 from imgserve.worker.stopwatch import Stopwatch
 from imgserve.worker.tools import Line, Tools
-from imgserve.worker.transfers import redact
+from imgserve.worker.transfers import UploadedBy, redact
 from imgserve.worker.verdict import judge
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Attempt:
         with Room(self._tools.upload_memory) as room:
             result = await self._make(request, room)
             with self._watch.stage("upload"):
-                await self._upload(request, result)
+                await self._upload(request, result, is_result=True)
         return Done(
             *self._named(),
             without_user_info(request.dst_url),
@@ -201,7 +201,7 @@ class Attempt:
             text=text,
         )
 
-    async def _upload(self, request: Request, image: Rendered) -> None:
+    async def _upload(self, request: Request, image: Rendered, *, is_result: bool = False) -> None:
         if not self._failing:
             self._go_on()
         if not self._line.may_upload():
@@ -211,7 +211,10 @@ class Attempt:
         self._started_upload = self._uploading = True
         try:
             await self._tools.transfers.upload(
-                request.destination, image.data, content_type=image.content_type
+                request.destination,
+                image.data,
+                content_type=image.content_type,
+                by=UploadedBy(self.job.job_id, self.job.attempt, is_result),
             )
         finally:
             self._uploading = False

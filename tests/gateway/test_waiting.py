@@ -148,8 +148,9 @@ def test_the_end_waits_for_a_look_at_a_job_too(broker):
         assert gateway.exit_code == 0
 
 
-def test_a_connection_kept_alive_hears_that_the_service_ends(broker):
+def test_a_connection_kept_alive_hears_that_the_service_ends(broker, monkeypatch):
     """503 with code 503, while another request holds the end up."""
+    monkeypatch.setattr("imgserve.gateway.app.FRESH_S", 0.0)
     broker.script = queue_only
     with GatewayRun(broker.path) as gateway:
         kept = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)

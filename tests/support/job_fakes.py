@@ -18,7 +18,7 @@ from imgserve.worker.inspection import SourceLimits
 from imgserve.worker.job import Attempt
 from imgserve.worker.pixels import PixelPool, Rendered, Text
 from imgserve.worker.tools import Line, Tools
-from imgserve.worker.transfers import Transfers
+from imgserve.worker.transfers import Transfers, UploadedBy
 
 SIZE = (400, 300)
 
@@ -107,9 +107,12 @@ class FakeTransfers:
         self._script.fetched.append(limit_bytes)
         return FakeDownload(self._script)
 
-    async def upload(self, _to: Destination, body: bytes, *, content_type: str) -> None:
+    async def upload(
+        self, _to: Destination, body: bytes, *, content_type: str, by: UploadedBy
+    ) -> None:
         """The step `upload <what>`."""
         assert content_type == "image/png"
+        assert by.job_id
         task = asyncio.current_task()
         # A cancellation that was not taken back would break every timeout of the real upload.
         assert task is not None

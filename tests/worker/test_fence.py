@@ -8,6 +8,7 @@ import time
 
 from imgserve.worker.fence import Fence, FencedEventLoop, running_fence
 from imgserve.worker.transfers.beneath import write_beneath
+from imgserve.worker.transfers.parcel import anonymous
 
 
 def run_fenced(coroutine):
@@ -76,7 +77,9 @@ def test_a_file_does_not_appear_after_the_lease(tmp_path):
     """A write that the disk held up past the lease leaves the former file as it was."""
     (tmp_path / "a.png").write_bytes(b"result")
     try:
-        write_beneath(tmp_path, "a.png", b"late placeholder", may_appear=lambda: False)
+        write_beneath(
+            tmp_path, "a.png", b"late placeholder", by=anonymous(), may_appear=lambda: False
+        )
     except OSError:
         pass
     assert (tmp_path / "a.png").read_bytes() == b"result"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from imgserve.worker.transfers.parcel import UploadedBy
 
 # The number is the same on every architecture. Source: openat2(2).
 _SYS_OPENAT2 = 437
@@ -79,7 +80,12 @@ def read_beneath(root: Path, path: str, limit_bytes: int) -> bytes | None:
 
 
 def write_beneath(
-    root: Path, path: str, body: bytes, *, may_appear: Callable[[], bool] = lambda: True
+    root: Path,
+    path: str,
+    body: bytes,
+    *,
+    by: UploadedBy,
+    may_appear: Callable[[], bool] = lambda: True,
 ) -> None:
     """Write a file: missing folders are made, and it appears whole or not at all.
 
@@ -87,6 +93,7 @@ def write_beneath(
         root: the folder that the path may not leave.
         path: relative to it.
         body: the whole content.
+        by: the attempt; its result is on disk before it appears.
         may_appear: asked last of all; the disk may have taken its time.
     """
     *folders, name = path.split("/")
@@ -97,7 +104,7 @@ def write_beneath(
         try:
             for folder in folders:
                 current = _step(current, folder)
-            _write_whole(current, name, body, may_appear)
+            _write_whole(current, name, body, by, may_appear)
         finally:
             os.close(current)
 
@@ -113,8 +120,13 @@ def _step(current: int, folder: str) -> int:
     return entered
 
 
-def _write_whole(folder: int, name: str, body: bytes, may_appear: Callable[[], bool]) -> None:
-    temporary = f".imgserve-{secrets.token_hex(8)}.part"
+def _write_whole(
+    folder: int, name: str, body: bytes, by: UploadedBy, may_appear: Callable[[], bool]
+) -> None:
+    temporary = by.temporary
+    for left in (temporary, *by.former):  # by workers that were killed while they wrote
+        with suppress(FileNotFoundError):
+            os.unlink(left, dir_fd=folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     opened = os.open(temporary, flags, 0o666, dir_fd=folder)
     try:
@@ -122,13 +134,27 @@ def _write_whole(folder: int, name: str, body: bytes, may_appear: Callable[[], b
             rest = memoryview(body)
             while rest:
                 rest = rest[file.write(rest) :]
+            if by.is_result:
+                # Else a name that is on disk could lead to data that are not (fsync(2), rename(2)).
+                os.fsync(file.fileno())
         if not may_appear():
             raise OSError(errno.ECANCELED, "the worker's lease is over")  # noqa: TRY301 (undone below)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        if by.is_result:
+            _sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
+
+
+def _sync_folder(folder: int) -> None:
+    """Bring the new name to disk; the folder was opened for its path alone."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(readable)
+    finally:
+        os.close(readable)
 
 
 @contextmanager

@@ -53,7 +53,12 @@ class FileTransfer:
         try:
             async with asyncio.timeout(self._upload_timeout_s):
                 await asyncio.to_thread(
-                    write_beneath, root, path, parcel.body, may_appear=self._may_send
+                    write_beneath,
+                    root,
+                    path,
+                    parcel.body,
+                    by=parcel.by,
+                    may_appear=self._may_send,
                 )
         except (OSError, ValueError) as exc:
             raise _explain(exc) from exc

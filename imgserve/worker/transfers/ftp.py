@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +70,7 @@ class FtpTransfer:
         common = self._common(parcel.target, self._settings.upload_timeout_s)
 
         def work(session: Session) -> None:
-            _Upload(parcel.target, common, name, parcel.body, self._direct).work(session)
+            _Upload(parcel, common, name, self._direct).work(session)
 
         await self._run(parcel.target, work, self._settings.upload_timeout_s)
 
@@ -120,21 +119,22 @@ class _Upload:
 
     def __init__(
         self,
-        target: Target,
+        parcel: Parcel,
         common: tuple[Option, ...],
         name: bytes,
-        body: bytes,
         direct: set[str],
     ) -> None:
-        self._target = target
+        self._target = parcel.target
         self._direct = direct
         self._common = common
         self._name = name
-        self._body = body
+        self._body = parcel.body
         # Whether a temporary file may be there: else there is nothing to connect again for.
         self._began = False
         self._last_reply = 0
-        self._temporary = f".imgserve-{secrets.token_hex(8)}.part"
+        self._temporary = parcel.by.temporary
+        # What earlier attempts left whose workers were killed; it goes with the rename.
+        self._leftovers = [b"*DELE " + former.encode() for former in parcel.by.former]
 
     def work(self, session: Session) -> None:
         """Store and rename, or store at once where the server allows nothing else."""
@@ -177,7 +177,7 @@ class _Upload:
         and then the file is stored under its name, visible while it grows.
         """
         rename = [b"RNFR " + self._temporary.encode(), b"RNTO " + self._name]
-        exchange = self._command(rename)
+        exchange = self._command([*rename, *self._leftovers])
         try:
             session.run(exchange)
         except TransferFailed as failure:

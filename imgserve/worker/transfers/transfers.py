@@ -15,7 +15,7 @@ from imgserve.worker.transfers.engine import Engine
 from imgserve.worker.transfers.file import FileTransfer
 from imgserve.worker.transfers.ftp import FtpTransfer
 from imgserve.worker.transfers.http import HttpTransfer
-from imgserve.worker.transfers.parcel import Parcel
+from imgserve.worker.transfers.parcel import Parcel, UploadedBy, anonymous
 from imgserve.worker.transfers.settings import TransferSettings
 from imgserve.worker.transfers.threads import CurlThreads
 from imgserve.worker.transfers.trouble import TransferFailed
@@ -85,13 +85,21 @@ class Transfers:
         source = parse_target(url)
         await self._scheme(source).fetch(source, inbox)
 
-    async def upload(self, destination: Destination, body: bytes, *, content_type: str) -> None:
+    async def upload(
+        self,
+        destination: Destination,
+        body: bytes,
+        *,
+        content_type: str,
+        by: UploadedBy | None = None,
+    ) -> None:
         """Put a result at its destination, replacing what is there.
 
         Args:
             destination: where to, every tag replaced.
             body: the whole result.
             content_type: its media type, for HTTP.
+            by: the attempt that it is part of; None: of no job.
 
         Raises:
             UploadFailed: the destination did not take it.
@@ -100,7 +108,7 @@ class Transfers:
         try:
             target = parse_target(destination.url)
             scheme = self._scheme(target)
-            await scheme.upload(Parcel(target, destination, content_type, body))
+            await scheme.upload(Parcel(target, destination, content_type, body, by or anonymous()))
         except TransferFailed as failure:
             raise trouble.destination_error(failure) from (failure.__cause__ or failure)
 
