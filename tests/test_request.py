@@ -84,8 +84,8 @@ INVALID = [
         )
     ),
     (116, request(dst="ftp://d/%00x.png")),
-    (116, request(dst="ftp://d/a#b.png")),
-    (116, request(src="file:///a#b.png")),
+    (116, request(dst="ftp://d/a.png#b")),
+    (116, request(src="file:///a.png#b")),
     (116, request(dst="http://d/up:a/b.png", field_name="f")),
 ]
 

@@ -95,18 +95,20 @@ class Exchange:
         self._read_lines()
         return self._reason.decode("utf-8", "replace")
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers of the latest HTTP response, their names in lower case."""
-        self._read_lines()
-        pairs = (line.decode("latin-1").partition(":") for line in self._head)
-        return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
     def header_values(self, name: str) -> list[str]:
         """Return every value of a header that may come more than once, in order."""
         self._read_lines()
-        pairs = (line.decode("latin-1").partition(":") for line in self._head)
-        return [value.strip() for key, _, value in pairs if key.strip().lower() == name]
+        beginning = name.encode("latin-1") + b":"
+        return [
+            line[len(beginning) :].decode("latin-1").strip()
+            for line in self._head
+            if line[: len(beginning)].lower() == beginning
+        ]
+
+    def header(self, name: str) -> str:
+        """Return a header's last value, or nothing."""
+        values = self.header_values(name)
+        return values[-1] if values else ""
 
     @property
     def replies(self) -> list[int]:
@@ -178,7 +180,7 @@ class Exchange:
             if is_http and not 200 <= self.status < 300:
                 # An error page over the limit; the error is what matters.
                 return trouble.of_status(self.status, self.retry_after_s, reason=self.reason)
-            announced = self.headers.get("content-length", "")
+            announced = self.header("content-length")
             return trouble.too_large(
                 self.limit_bytes, int(announced) if announced.isdecimal() else 0
             )

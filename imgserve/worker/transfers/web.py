@@ -164,14 +164,15 @@ class Web:
         exchange = await self._credentials.run(target, ask)
         if cookies is not None:
             cookies.take(target.url, exchange.header_values("set-cookie"))
+        is_page, status = _is_page(exchange), exchange.status
         return Answer(
-            exchange.status,
-            bytes(body) if _is_page(exchange) else b"",
-            _charset(exchange),
+            status,
+            bytes(body) if is_page else b"",
+            _charset(exchange) if is_page else "",
             exchange.sent_bytes,
             target,
             exchange.redirect_url,
-            refusal(exchange, body),
+            trouble.of_status(status) if 200 <= status < 300 else refusal(exchange, body),
         )
 
     def _keeper(self, body: bytearray) -> Callable[[Exchange, bytes], None]:
@@ -193,15 +194,15 @@ def refusal(exchange: Exchange, body: bytes | bytearray) -> TransferFailed:
     """Explain an answer that is no success, in its server's own words."""
     status, reason = exchange.status, exchange.reason
     words = ""
-    if "content-encoding" not in exchange.headers:  # nobody asked for one
-        media_type = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not exchange.header_values("content-encoding"):  # nobody asked for one
+        media_type = exchange.header("content-type").partition(";")[0].strip().lower()
         said = trouble.status_name(status, reason)
         words = body_words(bytes(body), media_type, _charset(exchange), said, exchange.target)
     return trouble.of_status(status, exchange.retry_after_s, reason=reason, words=words)
 
 
 def _is_page(exchange: Exchange) -> bool:
-    return exchange.headers.get("content-type", "").lower().startswith(_PAGE_TYPES)
+    return exchange.header("content-type").lower().startswith(_PAGE_TYPES)
 
 
 def cookie_options(cookies: ChainCookies, target: Target) -> tuple[Option, ...]:
@@ -226,5 +227,5 @@ def hop(source: Target, url: str) -> Target:
 
 def _charset(exchange: Exchange) -> str:
     header = Message()
-    header["Content-Type"] = exchange.headers.get("content-type", "")
+    header["Content-Type"] = exchange.header("content-type")
     return header.get_content_charset("")
