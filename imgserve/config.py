@@ -211,6 +211,19 @@ class Settings(BaseSettings):
     beat_s: Seconds = Field(1, description="time between beats, of workers and of the broker")
     queue_limit: Count = Field(1_000_000, description="jobs that may wait; then code 501")
     retention_s: Seconds = Field(86_400, description="how long finished jobs are remembered")
+    journal_bytes: Bytes = Field(
+        16_000_000_000,
+        description="bytes of waiting and finished jobs in the journal, then new jobs get 501",
+    )
+    retention_bytes: Bytes = Field(
+        4_000_000_000,
+        description="bytes in the journal over which the oldest finished jobs are forgotten early",
+    )
+    disk_free_bytes: Bytes = Field(
+        256_000_000,
+        description="bytes of the journal's disk that are kept free: with less, new jobs get 501 "
+        "while running ones end",
+    )
     retention_jobs: Count = Field(
         5_000_000, description="finished jobs remembered at most: about 2 GB of journal"
     )

@@ -21,6 +21,9 @@ from imgserve.protocol.sockets import new_socket, readable, secure_server
 EVENTS_HIGH_WATER_MARK: Final = 100_000
 """Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
 
+SUBSCRIPTION_LIMIT_BYTES: Final = 66
+"""A flag, an identifier of 64 characters, and the space that ends it."""
+
 STOP_LINGER_MS: Final = 1_000
 LAST_PORT: Final = 65_535
 
@@ -56,6 +59,8 @@ class Binding:
             secure_server(socket, self.server_key, domain)
         for socket in (self.jobs, self.reports):
             socket.setsockopt(zmq.MAXMSGSIZE, INBOX_FRAME_LIMIT_BYTES)
+        # Peers send it nothing but subscriptions: who sends a longer one is hung up on.
+        self.events.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_LIMIT_BYTES)
         wanted, former = _wanted_ports(settings), _former_ports(settings)
         ports = [
             _bind(socket, _url(host), port, former=before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -17,6 +18,10 @@ from imgserve.protocol.reports import Done
 
 SUBMITTERS_LIMIT: Final = 4
 """Topics that hear of one job: a resubmit from another gateway joins, the oldest leaves."""
+
+COMPRESSED_FROM_BYTES: Final = 2048
+COMPRESSED: Final = b"\0"
+"""Begins what is compressed: neither JSON nor a msgpack array begins so."""
 
 REASONS_LIMIT: Final = 20
 """Ends of earlier attempts that are kept with a job."""
@@ -205,9 +210,20 @@ def row_of(job: Job) -> Row:
         job.rank,
         job.digest,
         job.state or State.QUEUED,
-        progress,
-        job.payload if keep else b"",
+        _packed(progress),
+        _packed(job.payload) if keep else b"",
     )
+
+
+def _packed(data: bytes) -> bytes:
+    """Compress what is long: URLs of tens of kilobytes, which few jobs have."""
+    if len(data) < COMPRESSED_FROM_BYTES:
+        return data
+    return COMPRESSED + zlib.compress(data, 1)
+
+
+def _unpacked(data: bytes) -> bytes:
+    return zlib.decompress(data[1:]) if data[:1] == COMPRESSED else data
 
 
 def job_of(row: Row, *, doubtful: bool = False) -> Job:
@@ -218,7 +234,7 @@ def job_of(row: Row, *, doubtful: bool = False) -> Job:
         doubtful: a worker of a former life may have begun it, and nobody wrote that down.
     """
     # Not strict: what an earlier version wrote has fewer names.
-    values = msgpack.unpackb(row.progress, use_list=False)
+    values = msgpack.unpackb(_unpacked(row.progress), use_list=False)
     progress: dict[str, Any] = dict(zip(_PROGRESS, values, strict=False))
     state = State(row.state)
     if doubtful and not state.terminal:
@@ -229,7 +245,7 @@ def job_of(row: Row, *, doubtful: bool = False) -> Job:
         priority=row.priority,
         rank=row.rank,
         digest=row.digest,
-        payload=row.payload,
+        payload=_unpacked(row.payload),
         phase=Phase.ENDED if state.terminal else Phase.QUEUED,
         state=state if state.terminal else None,
         **progress,

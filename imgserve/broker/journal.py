@@ -23,6 +23,7 @@ from imgserve.broker.actions import InternalEvent
 from imgserve.broker.job import Row
 from imgserve.broker.retention import RetentionClock, most_at_once
 from imgserve.broker.roll import open_roll
+from imgserve.broker.room import RoomLimits, free_bytes, used_bytes, why_full
 from imgserve.broker.salvage import (
     COUNT_WAITING,
     check_in_background,
@@ -44,6 +45,8 @@ RETRY_S: Final = 0.5
 """Wait after a failed commit (a full disk) before trying again."""
 
 PRUNE_EVERY_S: Final = 10.0
+ROOM_EVERY_S: Final = 0.5
+ANY_ROOM: Final = RoomLimits(2**62, 2**62, 0)
 PRUNE_LIMIT: Final = 5_000
 """Finished jobs forgotten in one transaction."""
 
@@ -101,10 +104,11 @@ class Journal:
         retention_s: how long finished jobs are remembered.
         retention_jobs: how many of them at most.
         lease_s: how long a worker may go on without a word from the broker.
+        room: how many bytes it may take.
         notify: called in the journal's thread when `drain` has something.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a setting)
         self,
         path: Path,
         *,
@@ -112,7 +116,12 @@ class Journal:
         retention_jobs: int,
         lease_s: float,
         notify: Callable[[], object],
+        room: RoomLimits = ANY_ROOM,
     ) -> None:
+        self._room = room
+        self._looked_s = float("-inf")
+        # Why no new job is taken, though what is there can be written; or nothing.
+        self.crowded = ""
         self._retention_s = retention_s
         self._retention_jobs = retention_jobs
         self._notify = notify
@@ -191,6 +200,9 @@ class Journal:
     def _turn(self, database: sqlite3.Connection) -> bool:
         """Commit one batch; False when it was the last."""
         batch, more = self._take_batch()
+        self._look_at_room(database)
+        if self.crowded:
+            batch = self._refuse_new(batch)
         if batch or self.failing:
             self._commit(database, batch)
         if not more and self._carried:
@@ -206,7 +218,7 @@ class Journal:
     def _take_batch(self) -> tuple[list[JournalAction | Question], bool]:
         batch: list[JournalAction | Question] = list(self._carried)
         try:
-            timeout_s = RETRY_S if self.failing else PRUNE_EVERY_S
+            timeout_s = RETRY_S if self.failing or self.crowded else PRUNE_EVERY_S
             entry = self._inbox.get(timeout=timeout_s)
             time.sleep(max(0.0, self._committed_s + COMMIT_EVERY_S - time.monotonic()))
             while entry is not None:
@@ -217,6 +229,34 @@ class Journal:
         except queue.Empty:
             return batch, True
         return batch, False
+
+    def _look_at_room(self, database: sqlite3.Connection) -> None:
+        """See whether new jobs still fit; what is under way is written all the same."""
+        if time.monotonic() - self._looked_s < ROOM_EVERY_S:
+            return
+        self._looked_s = time.monotonic()
+        try:
+            used, free = used_bytes(database), free_bytes(self._path)
+        except (sqlite3.Error, OSError) as exc:
+            log.warning("the room for the journal cannot be seen: %s", exc)
+            return
+        crowded = why_full(used, free, self._room)
+        if bool(crowded) != bool(self.crowded):
+            log.log(
+                logging.ERROR if crowded else logging.WARNING,
+                "%s", f"{crowded}: new jobs are refused" if crowded else "new jobs fit again",
+            )  # fmt: skip
+        self.crowded = crowded
+        if used > self._room.retention_bytes:
+            self._pruned_s = float("-inf")  # finished jobs go first
+
+    def _refuse_new(self, batch: list[JournalAction | Question]) -> list[JournalAction | Question]:
+        """Refuse the new jobs of a batch, and return the rest."""
+        refused = tuple(entry.row.job_id for entry in batch if isinstance(entry, act.Append))
+        if refused:
+            self._outbox.append(act.AppendFailed(refused, self.crowded))
+            self._notify()
+        return [entry for entry in batch if not isinstance(entry, act.Append)]
 
     def _commit(self, database: sqlite3.Connection, batch: list[JournalAction | Question]) -> None:
         try:
@@ -282,6 +322,10 @@ class Journal:
                 (self._clock.now_s() - self._retention_s, most_at_once(finished, PRUNE_LIMIT)),
             ).rowcount
             surplus = finished - aged - self._retention_jobs
+            over_bytes = used_bytes(database) - self._room.retention_bytes
+            if over_bytes > 0 and finished > aged:
+                # A tenth at once: how large each is is not asked.
+                surplus = max(surplus, -(-(finished - aged) // 10))
             if surplus > 0:
                 database.execute(
                     f"DELETE FROM job WHERE id IN ({oldest})",  # noqa: S608

@@ -30,6 +30,7 @@ from imgserve.broker.inbox import Inbox
 from imgserve.broker.journal import Journal, Question
 from imgserve.broker.lanes import Lanes, NoLaneError
 from imgserve.broker.policy import Policy
+from imgserve.broker.room import RoomLimits
 from imgserve.config import Settings
 from imgserve.errors import ConfigError, StateUnwritable
 from imgserve.protocol import events, jobs, reports
@@ -114,6 +115,9 @@ class Server:
                 state_dir / "journal.sqlite3",
                 retention_s=settings.retention_s,
                 retention_jobs=settings.retention_jobs,
+                room=RoomLimits(
+                    settings.journal_bytes, settings.retention_bytes, settings.disk_free_bytes
+                ),
                 lease_s=settings.lease_s,
                 notify=lambda: self._loop.call_soon_threadsafe(self._ring),
             )
@@ -287,7 +291,7 @@ class Server:
 
     @property
     def _full(self) -> bool:
-        return self._core.full or bool(self._journal.failing)
+        return self._core.full or bool(self._journal.failing or self._journal.crowded)
 
     @property
     def _paused(self) -> bool:

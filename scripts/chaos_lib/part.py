@@ -32,8 +32,8 @@ def _trace_broker(trace: Trace) -> None:
     """Who joins, and which attempt goes to whom: what redelivery is measured by."""
     from imgserve.broker.server import Server  # noqa: PLC0415 (a part loads its own code only)
 
-    def joined(_server: Any, action: Any) -> None:
-        trace.write("join", incarnation=action.hello.incarnation, pid=action.hello.pid)
+    def joined(_server: Any, hello: Any) -> None:
+        trace.write("join", incarnation=hello.incarnation, pid=hello.pid)
 
     def sent(_server: Any, action: Any) -> None:
         if type(action.message).__name__ == "Job":
