@@ -21,8 +21,11 @@ from imgserve.protocol.sockets import new_socket, readable, secure_server
 EVENTS_HIGH_WATER_MARK: Final = 100_000
 """Events kept for a slow listener before some are dropped (and noticed, and replayed)."""
 
-SUBSCRIPTION_LIMIT_BYTES: Final = 66
-"""A flag, an identifier of 64 characters, and the space that ends it."""
+SUBSCRIPTION_LIMIT_BYTES: Final = 128
+"""A flag, an identifier of 64 characters, the space that ends it, and room."""
+
+HANDSHAKE_LIMIT_BYTES: Final = 2048
+"""libzmq holds the same limit against CURVE's handshake, of which a command has over 300 bytes."""
 
 STOP_LINGER_MS: Final = 1_000
 LAST_PORT: Final = 65_535
@@ -60,7 +63,9 @@ class Binding:
         for socket in (self.jobs, self.reports):
             socket.setsockopt(zmq.MAXMSGSIZE, INBOX_FRAME_LIMIT_BYTES)
         # Peers send it nothing but subscriptions: who sends a longer one is hung up on.
-        self.events.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_LIMIT_BYTES)
+        self.events.setsockopt(
+            zmq.MAXMSGSIZE, HANDSHAKE_LIMIT_BYTES if keys else SUBSCRIPTION_LIMIT_BYTES
+        )
         wanted, former = _wanted_ports(settings), _former_ports(settings)
         ports = [
             _bind(socket, _url(host), port, former=before)
