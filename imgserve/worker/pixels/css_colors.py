@@ -97,7 +97,12 @@ def _to_srgb(color: color4.Color) -> Sequence[float]:
     values = [value or 0.0 for value in color.coordinates]
     if space == "srgb":
         return values
-    if space in {"hsl", "hwb"}:
+    if space == "hsl":
+        # CSS Color 4, 7: saturation is between 0 and 100%.
+        hue, saturation, lightness = values
+        kept = min(max(saturation, 0.0), 100.0)
+        return color4.Color("hsl", (hue, kept, lightness), 1).to("srgb").coordinates  # type: ignore[no-any-return]
+    if space == "hwb":
         return color.to("srgb").coordinates  # type: ignore[no-any-return]
     if space == "srgb-linear":
         return [_srgb_gamma(value) for value in values]

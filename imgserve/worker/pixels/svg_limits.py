@@ -18,6 +18,7 @@ EMOJI: Final = re.compile(
 )
 OTHER_END: Final = {"start": "end", "end": "start"}
 _ANCHOR: Final = re.compile(r"(?:^|;)\s*text-anchor\s*:\s*([a-z]+)")
+_VERTICAL: Final = re.compile(r"(?:^|;)\s*writing-mode\s*:\s*(?:tb|vertical)")
 _DIRECTION: Final = re.compile(r"(?:^|;)\s*direction\s*:\s*([a-z]+)")
 
 
@@ -55,6 +56,8 @@ def _turn_texts(element: ET.Element, direction: str, anchor: str) -> None:
     """Turn anchors round in text from right to left: the renderer places all as from the left."""
     style = element.get("style", "")
     direction = _value(element, style, "direction", _DIRECTION) or direction
+    if _VERTICAL.search(f"{style};writing-mode:{element.get('writing-mode', '')}"):
+        direction = "ltr"  # of lines from top to bottom the start is the same
     own_anchor = _value(element, style, "text-anchor", _ANCHOR)
     anchor = own_anchor or anchor
     if direction == "rtl" and _local(element) in TEXT_ELEMENTS and anchor in OTHER_END:

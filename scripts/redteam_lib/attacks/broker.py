@@ -198,6 +198,7 @@ def refused_worker(arena: Arena) -> Result:
         assert done.returncode == 0, done.stderr
     key = arena.folder / "stranger.key"
     key.write_bytes((service.state / "keys" / "stranger.key").read_bytes())
+    key.chmod(0o600)
     assert service.run("keys", "revoke", "stranger").returncode == 0
     other.mkdir()
     with service:

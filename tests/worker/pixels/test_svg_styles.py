@@ -139,6 +139,7 @@ def test_other_styles_are_applied_as_in_a_browser(body: str):
     [
         ("rebeccapurple", (102, 51, 153)),
         ("color(display-p3 0 1 0)", (0, 255, 0)),
+        ("hsl(120, 200%, 25%)", (0, 128, 0)),
         ("oklch(50% 0 0)", (99, 99, 99)),
         ("lab(50% 0 0)", (119, 119, 119)),
         ("color(srgb-linear .2159 .2159 .2159)", (128, 128, 128)),
