@@ -80,6 +80,13 @@ def scale_transparent_grey(source: PngImageFile, data: bytes) -> None:
         source.info["transparency"] = tuple(sample >> 8 for sample in value)
 
 
+def compares_upper_bits(source: ImageFile, data: bytes) -> bool:
+    """Tell whether a transparent colour of 16 bits is told from others by 8 of them alone."""
+    if not isinstance(source, PngImageFile) or "transparency" not in source.info:
+        return False
+    return (data[24], data[25]) == (16, RGB)
+
+
 def too_many_pixels(settings: PixelSettings) -> SourceTooManyPixels:
     """Make the error for a source over the pixel limit."""
     return SourceTooManyPixels(

@@ -11,7 +11,7 @@ from imgserve.picture_warnings import WarningCollector, WarningName
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.animation import is_animation, seek_first_full_frame
 from imgserve.worker.pixels.damage import DamageReport
-from imgserve.worker.pixels.decode import open_source, orientation_of
+from imgserve.worker.pixels.decode import compares_upper_bits, open_source, orientation_of
 from imgserve.worker.pixels.encode import encode
 from imgserve.worker.pixels.frames import Request
 from imgserve.worker.pixels.geometry import Box, Size, cover_box, stored_box, turned
@@ -84,6 +84,11 @@ def resize_whole(
     result = Size(asked.width_px, asked.height_px)
     source = open_source(data, asked.kind, settings)
     orientation = orientation_of(source)
+    if compares_upper_bits(source, data):
+        warnings.add(
+            WarningName.COLOR_NOT_CONVERTED,
+            "the transparent colour is compared with others in its upper 8 bits alone",
+        )
     if is_animation(source):
         warnings.add(WarningName.ANIMATION_NOT_KEPT, "the result has one frame alone")
         seek_first_full_frame(source)

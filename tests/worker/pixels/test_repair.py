@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from imgserve.errors import CodedError
+from imgserve.picture_warnings import WarningCollector
 from imgserve.request import ImageKind
 from imgserve.worker.pixels.decode import UNREADABLE
+from imgserve.worker.pixels.frames import PixelOperation
 from imgserve.worker.pixels.head import read_head
+from imgserve.worker.pixels.resize import resize
 from tests.support import images
-from tests.worker.pixels.asking import resized
+from tests.worker.pixels.asking import SETTINGS, request, resized
 
 
 def chunk(name: bytes, body: bytes, *, checksum: int | None = None) -> bytes:
@@ -111,6 +114,10 @@ def test_the_transparent_colour_of_sixteen_bits_is_found():
     alpha = np.asarray(resized(data, ImageKind.PNG, 8, 8).convert("RGBA"))[:, :, 3]
     assert (alpha[:, :4] == 0).all()
     assert (alpha[:, 4:] == 255).all()
+    warnings = WarningCollector()
+    asked = request(PixelOperation.RESIZE, ImageKind.PNG, 8, 8)
+    resize(data, asked, SETTINGS, warnings)
+    assert [warning.name for warning in warnings] == ["color_not_converted"]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
