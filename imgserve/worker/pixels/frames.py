@@ -29,6 +29,7 @@ from imgserve.picture_warnings import (
     WarningName,
 )
 from imgserve.request import ImageKind, Renderer
+from imgserve.worker.pixels.head import read_head
 from imgserve.worker.pixels.settings import Text
 
 OK = 0
@@ -218,6 +219,21 @@ def unpack_warnings(data: bytes) -> tuple[PictureWarning, ...]:
             raise ProtocolError("a pixel process sent warnings of no known form")
         found.append(PictureWarning(name, detail))
     return tuple(found)
+
+
+def require_picture(asked: Request, data: bytes) -> None:
+    """Hold a result's own head against the request: the process that made it is not trusted.
+
+    Raises:
+        ProtocolError: it is not of the format or the size that was asked for.
+    """
+    try:
+        head = read_head(data, complete=True)
+    except SourceUnreadable as exc:
+        raise ProtocolError(f"a pixel process sent no picture: {exc.detail}") from exc
+    wanted = (result_kind(asked), asked.width_px, asked.height_px)
+    if head is None or (head.kind, head.width_px, head.height_px) != wanted:
+        raise ProtocolError(f"a pixel process sent another picture than {wanted}: {head}")
 
 
 def result_kind(asked: Request) -> ImageKind:

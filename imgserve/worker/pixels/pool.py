@@ -15,7 +15,15 @@ from imgserve.worker.budget import MemoryBudget
 from imgserve.worker.pixels import memory
 from imgserve.worker.pixels.cache import PlaceholderCache, PlaceholderKey
 from imgserve.worker.pixels.child import ChildProcess
-from imgserve.worker.pixels.frames import ERRORS, OK, Fate, PixelOperation, Reply, Request
+from imgserve.worker.pixels.frames import (
+    ERRORS,
+    OK,
+    Fate,
+    PixelOperation,
+    Reply,
+    Request,
+    require_picture,
+)
 from imgserve.worker.pixels.jobs import JobQueue, PixelJob
 from imgserve.worker.pixels.sandbox import missing_parts
 from imgserve.worker.pixels.settings import CONTENT_TYPES, PixelSettings, Rendered, Role, Text
@@ -377,7 +385,7 @@ class PixelPool:
             if fate is Fate.RETIRE_AND_RETRY and not job.retried:
                 job.retried = True
                 return fate
-            _settle(job, _outcome(reply, data, warnings))
+            _settle(job, _outcome(job.asked, reply, data, warnings))
         except (TimeoutError, ConnectionError, ProtocolError) as exc:
             _settle(job, self._death(exc, child))
         except asyncio.CancelledError:
@@ -413,10 +421,17 @@ class PixelPool:
 
 
 def _outcome(
-    reply: Reply, data: bytes, warnings: tuple[PictureWarning, ...]
+    asked: Request, reply: Reply, data: bytes, warnings: tuple[PictureWarning, ...]
 ) -> Rendered | Exception:
+    """Return what a process answered.
+
+    Raises:
+        ProtocolError: the result is not the picture that was asked for.
+    """
     if reply.status != OK:
         return ERRORS[reply.status](data.decode("utf-8", "replace"))
+    if asked.operation is not PixelOperation.CHECK_SVG:
+        require_picture(asked, data)
     return Rendered(data, reply.width_px, reply.height_px, CONTENT_TYPES[reply.kind], warnings)
 
 

@@ -20,8 +20,10 @@ from imgserve.worker.pixels.frames import (
     Reply,
     Request,
     pack_warnings,
+    require_picture,
     unpack_warnings,
 )
+from tests.support import images
 
 ASKED = Request(operation=PixelOperation.RESIZE, kind=ImageKind.JPEG, width_px=20, height_px=10)
 LIMIT = 200 * RESULT_BYTES_PER_PIXEL + RESULT_OVERHEAD_BYTES
@@ -156,3 +158,19 @@ def test_warnings_of_no_honest_process_are_caught(data):
     """They come from where an image was decoded, and go to logs and programs."""
     with pytest.raises(ProtocolError):
         unpack_warnings(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        images.jpeg(20, 10), images.png(21, 10), images.png(20, 11), images.gif(20, 10),
+        b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html>", images.png(20, 10)[:20],
+    ],
+    ids=lambda data: f"{len(data)} bytes",
+)  # fmt: skip
+def test_result_that_is_another_picture_is_caught(data):
+    """A process that an image has taken over may return anything as what was asked for."""
+    asked = Request(operation=PixelOperation.RESIZE, kind=ImageKind.PNG, width_px=20, height_px=10)
+    require_picture(asked, images.png(20, 10))
+    with pytest.raises(ProtocolError):
+        require_picture(asked, data)
