@@ -75,5 +75,7 @@ def test_a_service_with_keys_tokens_and_tls_does_jobs(tmp_path):
         assert fresh in keys(state, "list")
         until(lambda: service.status()["epoch"] not in (None, status["epoch"]), 30)
         until(lambda: len(service.status()["workers"]) == 1, 30)
+        # The gateway, too, has to be back with its new key: until then it answers 503.
+        until(lambda: service.status()["ready"], 30)
         assert job("c") == {"dstURL": f"file://{files}/c.png"}
         assert service.run("stop").returncode == 0
